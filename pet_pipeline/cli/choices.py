@@ -1,0 +1,134 @@
+"""Options that several commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pet_pipeline.inference.options import InputOptions
+
+
+class Solver(StrEnum):
+    """How one step of the reverse process is taken."""
+
+    DDPM = "ddpm"
+    DDIM = "ddim"
+    DPMPP2M = "dpmpp2m"
+
+
+class Fusion(StrEnum):
+    """What of the views is averaged."""
+
+    X0 = "x0"
+    SAMPLE = "sample"
+
+
+class Start(StrEnum):
+    """What the reverse process starts from."""
+
+    PRIOR = "prior"
+    NOISE = "noise"
+
+
+class InputUnit(StrEnum):
+    """What a stored value means."""
+
+    SUV = "suv"
+    BQML = "bqml"
+    RELATIVE = "relative"
+
+
+class OutputUnit(StrEnum):
+    """What a written value means."""
+
+    SUV = "suv"
+    BQML = "bqml"
+
+
+class Precision(StrEnum):
+    """Arithmetic of the networks."""
+
+    AUTO = "auto"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    FP32 = "fp32"
+
+
+Inputs = Annotated[
+    list[Path], typer.Argument(help="NIfTI files, folders of them, or a manifest.tsv.", show_default=False)
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:i.")]
+PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Of the networks; auto: bf16 where native.")]
+InputUnitOption = Annotated[
+    InputUnit | None,
+    typer.Option("--input-unit", help="Of the files' values; else the sidecar's Units, else SUV if plausible."),
+]
+WeightKg = Annotated[float | None, typer.Option("--weight-kg", help="Patient's weight, for Bq/mL.")]
+DoseMbq = Annotated[float | None, typer.Option("--dose-mbq", help="Injected activity, MBq, for Bq/mL.")]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", help="From injection to the time of decay correction, for Bq/mL.")
+]
+FillNan = Annotated[bool, typer.Option("--fill-nan", help="Put 0 where a file has NaN or infinity.")]
+AssumeSpacing = Annotated[
+    str | None,
+    typer.Option("--assume-spacing", metavar="X,Y,Z", help="Voxel size, mm, of files with neither qform nor sform."),
+]
+Frame = Annotated[
+    str | None,
+    typer.Option("--frame", metavar="I|all", help="Which volume of a 4D file, from 0; all: one output each."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+
+
+def input_options(
+    input_unit: InputUnit | None,
+    output_unit: OutputUnit | None,
+    weight_kg: float | None,
+    dose_mbq: float | None,
+    minutes: float | None,
+    fill_nan: bool,
+    assume_spacing: str | None,
+    frame: str | None,
+) -> "InputOptions":
+    """The checked options about input files.
+
+    Raises:
+        UsageError: a value out of range or of the wrong form.
+    """
+    from pet_pipeline.inference.options import InputOptions, checked
+
+    return checked(
+        InputOptions,
+        input_unit=None if input_unit is None else input_unit.value,
+        output_unit=None if output_unit is None else output_unit.value,
+        weight_kg=weight_kg,
+        dose_mbq=dose_mbq,
+        minutes=minutes,
+        fill_nan=fill_nan,
+        assume_spacing_mm=None if assume_spacing is None else _three_numbers(assume_spacing),
+        frame=None if frame is None else _frame(frame),
+    )
+
+
+def _three_numbers(text: str) -> tuple[float, ...]:
+    from pet_pipeline.errors import UsageError
+
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3:
+        raise UsageError(f"--assume-spacing {text!r}: needed are three numbers in mm, e.g. 4.07,4.07,3")
+    return numbers
+
+
+def _frame(text: str) -> int | str:
+    from pet_pipeline.errors import UsageError
+
+    if text == "all":
+        return text
+    if not text.isdigit():
+        raise UsageError(f"--frame {text!r}: needed is a number from 0, or all")
+    return int(text)

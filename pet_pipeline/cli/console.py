@@ -1,0 +1,90 @@
+"""Where the command line speaks: results to stdout, progress and log to stderr."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+results = Console()
+messages = Console(stderr=True)
+
+PLAIN_INTERVAL_S = 10.0
+"""Where there is no terminal, progress is a plain line at most this often."""
+
+
+def configure_logging(verbosity: int, log_file: Path | None) -> None:
+    """Log to stderr at a level set by -v and -q, and everything to `log_file` if one is given."""
+    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    root = logging.getLogger("pet_pipeline")
+    root.handlers.clear()
+    root.setLevel(logging.DEBUG)
+    root.propagate = False
+    screen = RichHandler(console=messages, show_path=False, show_time=False, rich_tracebacks=False)
+    screen.setLevel(level)
+    root.addHandler(screen)
+    if log_file is not None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(log_file, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root.addHandler(file)
+
+
+def print_json(content: Any) -> None:
+    """Print `content` as JSON on stdout, nothing else around it."""
+    sys.stdout.write(json.dumps(content, indent=2, default=str) + "\n")
+
+
+class Ticker(Protocol):
+    """What `progress` yields: call it after each finished piece, with a word about it if there is one."""
+
+    def __call__(self, done: float = 1, note: str = "") -> None:
+        """Count `done` more pieces."""
+        ...
+
+
+@contextmanager
+def progress(description: str, total: float) -> Iterator[Ticker]:
+    """A progress bar with an estimate on a terminal, plain lines elsewhere."""
+    if messages.is_terminal:
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=messages, transient=False,
+        ) as bar:  # fmt: skip
+            task = bar.add_task(description, total=total, note="")
+
+            def tick_bar(done: float = 1, note: str = "") -> None:
+                bar.update(task, advance=done, note=note)
+
+            yield tick_bar
+        return
+    start = last = time.monotonic()
+    count = 0.0
+
+    def tick_line(done: float = 1, note: str = "") -> None:
+        nonlocal count, last
+        count += done
+        now = time.monotonic()
+        if now - last >= PLAIN_INTERVAL_S or count >= total:
+            last = now
+            left = (now - start) / max(count, 1e-9) * max(total - count, 0)
+            messages.print(
+                f"{description}: {count:g}/{total:g}, {left:.0f} s left{', ' + note if note else ''}",
+                highlight=False,
+            )
+
+    yield tick_line

@@ -1,0 +1,122 @@
+"""`pet-pipeline translate`: NAC (or low-dose) PET files to attenuation-corrected standard-dose PET files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pet_pipeline.cli import choices
+from pet_pipeline.inference.defaults import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from pet_pipeline.inference.batch import CaseResult
+
+
+def translate(
+    inputs: choices.Inputs,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for X_acsd.nii.gz and its sidecar X_acsd.json.")
+    ],
+    model: Annotated[str, typer.Option("--model", help="Built-in name or model folder.")] = DEFAULT_MODEL,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Sampling steps; the model recommends a number.")
+    ] = None,
+    solver: Annotated[choices.Solver | None, typer.Option("--solver", help="Else the model's.")] = None,
+    fusion: Annotated[
+        choices.Fusion | None,
+        typer.Option("--fusion", help="x0: average predictions; sample: the reference rule. Else the model's."),
+    ] = None,
+    views: Annotated[
+        str | None, typer.Option("--views", metavar="LIST", help="Of axial,coronal,sagittal; else the model's.")
+    ] = None,
+    start: Annotated[
+        choices.Start | None, typer.Option("--start", help="Start of the sampling; else the model's.")
+    ] = None,
+    t_start: Annotated[
+        float | None, typer.Option("--t-start", help="Time in (0, 1] to which the prior is noised; else the model's.")
+    ] = None,
+    device: choices.Device = "auto",
+    precision: choices.PrecisionOption = choices.Precision.AUTO,
+    batch_slices: Annotated[
+        str, typer.Option("--batch-slices", metavar="auto|N", help="Slices a network call; fewer take less memory.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise; with the case's name it decides every voxel.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make existing outputs anew.")] = False,
+    input_unit: choices.InputUnitOption = None,
+    output_unit: Annotated[choices.OutputUnit | None, typer.Option("--output-unit", help="Else the input's.")] = None,
+    weight_kg: choices.WeightKg = None,
+    dose_mbq: choices.DoseMbq = None,
+    minutes: choices.Minutes = None,
+    fill_nan: choices.FillNan = False,
+    assume_spacing: choices.AssumeSpacing = None,
+    frame: choices.Frame = None,
+    json: choices.Json = False,
+) -> None:
+    """Translate PET volumes; each result lies on its input's grid, with a sidecar that tells how it was made.
+
+    Finished outputs are skipped, so a run that was killed goes on when the same command is typed again.
+
+    Exit status: 0 all done, 2 usage, 3 every input refused, 4 some refused or failed, 5 the model, 6 out of memory.
+    """
+    from pet_pipeline.cli.console import messages, print_json, progress
+    from pet_pipeline.inference.jobs import collect
+    from pet_pipeline.inference.options import TranslateOptions, checked
+
+    reading = choices.input_options(
+        input_unit, output_unit, weight_kg, dose_mbq, minutes, fill_nan, assume_spacing, frame
+    )  # fmt: skip
+    options = checked(
+        TranslateOptions,
+        steps=steps,
+        solver=None if solver is None else solver.value,
+        fusion=None if fusion is None else fusion.value,
+        views=None if views is None else tuple(part.strip() for part in views.split(",") if part.strip()),
+        start=None if start is None else start.value,
+        t_start=t_start,
+        seed=seed,
+        batch_slices=_batch(batch_slices),
+    )
+    jobs = collect(inputs, output)
+    with messages.status("loading the model"):
+        from pet_pipeline.inference.batch import Work, failure, run
+        from pet_pipeline.inference.translator import Translator
+
+        translator = Translator.load(model, device=device, precision=precision.value)
+        work = Work(translator, options, reading, overwrite)
+        work.record()  # options that the model cannot follow are refused before the first file
+    with progress("translate", len(jobs)) as tick:
+        results = run(jobs, work, lambda result: tick(1, result.case_id))
+    if json:
+        print_json({"cases": [result.as_json() for result in results]})
+    else:
+        _report(results)
+    error = failure(results)
+    if error is not None:
+        raise error
+
+
+def _batch(text: str) -> int | None:
+    from pet_pipeline.errors import UsageError
+
+    if text == "auto":
+        return None
+    if not text.isdigit():
+        raise UsageError(f"--batch-slices {text!r}: needed is auto or a number")
+    return int(text)
+
+
+def _report(results: "list[CaseResult]") -> None:
+    from rich.markup import escape
+
+    from pet_pipeline.cli.console import messages
+    from pet_pipeline.cli.console import results as stdout
+
+    colour = {"done": "green", "skipped": "cyan", "refused": "yellow", "failed": "red"}
+    for result in results:
+        path = result.source if result.exit_status else result.target
+        stdout.print(
+            f"[{colour[result.status]}]{result.status}[/] {escape(str(path))}", highlight=False, soft_wrap=True
+        )
+        # a single failure is what the command ends with; it need not be said twice
+        if result.message and result.status != "skipped" and (len(results) > 1 or result.exit_status == 0):
+            messages.print(f"  {result.message}", style="yellow", highlight=False, markup=False, soft_wrap=True)

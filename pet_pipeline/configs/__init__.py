@@ -1,0 +1,1 @@
+"""Settings: schemas, presets, loading."""

@@ -1,0 +1,1 @@
+"""Volumes, files, geometry of grids, training examples."""

@@ -1,0 +1,253 @@
+"""Paired training examples: cases brought onto the model grid once, then read as memory-mapped crops.
+
+Memory does not grow with the cohort: a packed case is a folder of float16 arrays, of which a draw touches a crop.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pet_pipeline.configs.schema import AugmentationSettings, GridSettings, NormalisationSettings, Target
+from pet_pipeline.data import nifti
+from pet_pipeline.data.files import atomic_path, write_json
+from pet_pipeline.data.framing import frame_body
+from pet_pipeline.data.manifest import Case, Manifest
+from pet_pipeline.data.normalisation import Normalisation
+from pet_pipeline.errors import UsageError
+from pet_pipeline.types import Float32Array, View
+
+log = logging.getLogger(__name__)
+
+AXIS_OF = {"x": 0, "y": 1, "z": 2}
+
+
+@dataclass(frozen=True)
+class PackedCase:
+    """One case on the model grid: float16 arrays (x, y, z) divided by the case's scale, linear in activity.
+
+    Attributes:
+        folder: holds `condition.npy`, `target.npy`, `mask.npy` (the body, 0 or 1) and, once computed, `prior.npy`.
+        scale: what one unit of the arrays means in the input's unit (SUV).
+    """
+
+    case_id: str
+    participant_id: str
+    split: str
+    dose: float
+    scanner: str | None
+    folder: Path
+    shape: tuple[int, int, int]
+    scale: float
+
+    def read(self, name: str) -> npt.NDArray[np.float16]:
+        """The array `name` (condition, target, prior), memory-mapped, float16 (x, y, z)."""
+        array: npt.NDArray[np.float16] = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return array
+
+    def has(self, name: str) -> bool:
+        """Whether the array `name` was written."""
+        return (self.folder / f"{name}.npy").is_file()
+
+    def write(self, name: str, array: Float32Array) -> None:
+        """Write an array (x, y, z) beside the others, whole or not at all."""
+        with atomic_path(self.folder / f"{name}.npy") as temporary:
+            np.save(temporary, array.astype(np.float16), allow_pickle=False)
+
+
+def pack(
+    manifest: Manifest,
+    folder: Path,
+    *,
+    grid: GridSettings,
+    normalisation: NormalisationSettings,
+    target: Target,
+    multiple: int,
+    splits: Iterable[str] = ("train", "val"),
+    workers: int = 1,
+    on_case: Callable[[], None] = lambda: None,
+) -> tuple[PackedCase, ...]:
+    """Bring the cases of the given splits onto the model grid; what is packed already with the same settings is kept.
+
+    `multiple` is what the networks need the sides of a box to be multiples of.
+
+    Raises:
+        UsageError: a case lacks the image that is to be learnt.
+    """
+    wanted = [case for case in manifest.cases if case.split in set(splits)]
+    for case in wanted:
+        if getattr(case, target) is None:
+            raise UsageError(
+                f"{case.case_id}: the manifest has no {target} image; needed is one a row, or --set target=..."
+            )
+    settings = json.dumps([grid.model_dump(), normalisation.model_dump(), target, multiple], sort_keys=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    work = partial(
+        _pack_case,
+        folder=folder,
+        grid=grid,
+        normalisation=normalisation,
+        target=target,
+        multiple=multiple,
+        settings=settings,
+    )
+    packed: list[PackedCase] = []
+    with ProcessPoolExecutor(workers) as pool:
+        for result in pool.map(work, wanted):
+            packed.append(result)
+            on_case()
+    return tuple(packed)
+
+
+def _pack_case(
+    case: Case,
+    *,
+    folder: Path,
+    grid: GridSettings,
+    normalisation: NormalisationSettings,
+    target: Target,
+    multiple: int,
+    settings: str,
+) -> PackedCase:
+    reference = getattr(case, target)
+    stamp = [f"{path}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in (case.input, reference)]
+    key = hashlib.sha256("\n".join([settings, *stamp]).encode()).hexdigest()
+    place = folder / case.case_id
+    record = place / "case.json"
+    if record.is_file():
+        known = json.loads(record.read_text(encoding="utf-8"))
+        if known.pop("key") == key:
+            return PackedCase(**{**known, "folder": place, "shape": tuple(known["shape"])})
+    volume, _ = nifti.read(case.input)
+    frame, condition = frame_body(volume, grid.spacing_mm, multiple=multiple)
+    wanted, _ = nifti.read(reference)
+    if not wanted.geometry.matches(volume.geometry):
+        raise UsageError(
+            f"{case.case_id}: {target} lies on another grid than its input; resample it onto the input's grid"
+        )
+    scale = Normalisation.fit(
+        condition, frame.mask, knee=normalisation.knee, spread=normalisation.spread
+    ).scale
+    packed = PackedCase(
+        case.case_id, case.participant_id, case.split, case.dose, case.scanner, place, frame.shape, scale
+    )
+    packed.write("condition", condition / scale)
+    packed.write("target", frame.forward(wanted) / scale)
+    packed.write("mask", frame.mask.astype(np.float32))
+    (place / "prior.npy").unlink(missing_ok=True)  # of other voxels
+    write_json(record, {**asdict(replace(packed, folder=Path())), "key": key})
+    return packed
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of one example, drawn first and then applied alike to every array of it."""
+
+    factor: float
+    flips: tuple[bool, bool, bool]
+
+    @classmethod
+    def draw(cls, settings: AugmentationSettings, rng: np.random.Generator) -> "Augmentation":
+        """Draw the factor log-uniformly and each permitted flip with probability one half."""
+        span = np.log1p(settings.intensity)
+        factor = float(np.exp(rng.uniform(-span, span)))
+        coins = rng.random(3) < 0.5
+        allowed = {AXIS_OF[name] for name in settings.flip_axes}
+        return cls(factor, tuple(bool(coins[axis]) and axis in allowed for axis in range(3)))  # type: ignore[arg-type]
+
+
+def draw_patch(
+    case: PackedCase,
+    names: Iterable[str],
+    size: tuple[int, int, int],
+    normalisation: NormalisationSettings,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> Mapping[str, Float32Array]:
+    """The same random box of several arrays of a case, normalised: name -> (x, y, z), zero beyond the edge."""
+    start = tuple(_draw_start(have, want, rng) for have, want in zip(case.shape, size, strict=True))
+    return {name: _read_box(case, name, start, size, normalisation, augmentation) for name in names}
+
+
+@dataclass(frozen=True)
+class SliceExample:
+    """One slice for a denoiser, all normalised, float32.
+
+    Attributes:
+        condition: (C, h, w): 2k+1 slices of the input, then those of the prior.
+        prior: (1, h, w): the prior at the slice itself; zero where the model has none.
+        target: (1, h, w).
+    """
+
+    condition: Float32Array
+    prior: Float32Array
+    target: Float32Array
+
+
+def draw_slice(
+    case: PackedCase,
+    view: View,
+    *,
+    side: int,
+    slab_half_width: int,
+    prior_half_width: int,
+    normalisation: NormalisationSettings,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> SliceExample:
+    """A random slice of a view, cropped to `side` squared, with the slabs around it."""
+    axis = view.axis
+    index = int(rng.integers(case.shape[axis]))
+    start = [_draw_start(have, side, rng) for have in case.shape]
+
+    def slab(name: str, half_width: int) -> Float32Array:
+        begin, size = list(start), [side, side, side]
+        begin[axis], size[axis] = index - half_width, 2 * half_width + 1
+        box = _read_box(case, name, tuple(begin), (size[0], size[1], size[2]), normalisation, augmentation)
+        return np.moveaxis(box, axis, 0)
+
+    target = slab("target", 0)
+    parts = [slab("condition", slab_half_width)]
+    prior = np.zeros_like(target)
+    if prior_half_width >= 0:
+        around = slab("prior", prior_half_width)
+        prior = around[prior_half_width : prior_half_width + 1]
+        parts.append(around)
+    return SliceExample(
+        np.ascontiguousarray(np.concatenate(parts)), np.ascontiguousarray(prior), np.ascontiguousarray(target)
+    )
+
+
+def _draw_start(have: int, want: int, rng: np.random.Generator) -> int:
+    slack = have - want
+    return int(rng.integers(slack + 1)) if slack >= 0 else -int(rng.integers(-slack + 1))
+
+
+def _read_box(
+    case: PackedCase,
+    name: str,
+    start: tuple[int, ...],
+    size: tuple[int, int, int],
+    normalisation: NormalisationSettings,
+    augmentation: Augmentation,
+) -> Float32Array:
+    stored = case.read(name)
+    box = np.zeros(size, dtype=np.float32)
+    source, place = [], []
+    for begin, length, have in zip(start, size, stored.shape, strict=True):
+        low, high = max(begin, 0), min(begin + length, have)
+        if high <= low:
+            return box
+        source.append(slice(low, high))
+        place.append(slice(low - begin, high - begin))
+    box[tuple(place)] = stored[tuple(source)]
+    # A factor on the activity at a fixed scale is an error of the scale itself: the stored arrays have scale 1.
+    box = Normalisation(1.0 / augmentation.factor, normalisation.knee, normalisation.spread).forward(box)
+    return box[tuple(slice(None, None, -1) if flip else slice(None) for flip in augmentation.flips)]

@@ -1,0 +1,66 @@
+"""From an input grid to the body's box on the model grid, and back: one path for training and for translation."""
+
+from dataclasses import dataclass
+
+from pet_pipeline.data.body import body_box, body_mask, crop, uncrop
+from pet_pipeline.data.resample import onto, to_spacing
+from pet_pipeline.data.volume import Volume
+from pet_pipeline.geometry import Geometry, Orientation
+from pet_pipeline.types import BoolArray, Float32Array
+from pet_pipeline.units import Unit
+
+MARGIN_VOXELS = 2
+"""Air kept around the body on the model grid: the mask's edge is uncertain by about a voxel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Where a body lies: input grid, the turn to RAS+, the model grid over the whole field, the box on it.
+
+    Attributes:
+        source: the input's grid.
+        turn: from the input's axes to RAS+.
+        grid: the model grid over the whole field of view, RAS+.
+        start: first voxel of the box on `grid`; may be negative.
+        shape: size of the box, each axis a multiple of what the networks need.
+        mask: the body inside the box.
+    """
+
+    source: Geometry
+    turn: Orientation
+    grid: Geometry
+    start: tuple[int, int, int]
+    shape: tuple[int, int, int]
+    mask: BoolArray
+
+    def forward(self, volume: Volume) -> Float32Array:
+        """Voxels of `volume` (any volume on the source grid) in the box, zero beyond its field of view."""
+        return crop(self._on_grid(volume).data, self.start, self.shape)
+
+    def inverse(self, box: Float32Array, unit: Unit) -> Volume:
+        """A volume on the source grid whose box holds `box` and whose outside is zero."""
+        whole = Volume(uncrop(box, self.start, self.grid.shape), self.grid, unit)
+        turned = onto(whole, self.source.reoriented(self.turn))
+        return turned.oriented(self.turn.inverse())
+
+    def _on_grid(self, volume: Volume) -> Volume:
+        turned = volume.oriented(self.turn)
+        return turned if turned.geometry.matches(self.grid) else onto(turned, self.grid)
+
+
+def frame_body(
+    condition: Volume, spacing_mm: tuple[float, float, float], *, multiple: int
+) -> tuple[Frame, Float32Array]:
+    """Find the body in the condition volume; returns its frame and the condition inside it.
+
+    Args:
+        condition: the network's input on its own grid, any orientation, any linear unit.
+        spacing_mm: the model grid's voxel size.
+        multiple: the box's sides are multiples of this.
+    """
+    turn = condition.geometry.to_canonical()
+    gridded = to_spacing(condition.oriented(turn), spacing_mm)
+    mask = body_mask(gridded.data, spacing_mm)
+    start, shape = body_box(mask, margin_voxels=MARGIN_VOXELS, multiple=multiple)
+    frame = Frame(condition.geometry, turn, gridded.geometry, start, shape, crop(mask, start, shape))
+    return frame, crop(gridded.data, start, shape)

@@ -1,0 +1,1 @@
+"""Diffusion as mathematics: schedule, objective, samplers and the fusion of views. Networks arrive as callables."""

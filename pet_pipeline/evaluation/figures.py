@@ -1,0 +1,213 @@
+"""The picture of a case: NAC, prediction, truth, difference; coronal slices and maximum-intensity projections.
+
+Drawn with matplotlib's objects and the Agg canvas: no window, no global state, safe in threads and workers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pet_pipeline.data.files import atomic_path
+from pet_pipeline.errors import InputRefused
+from pet_pipeline.evaluation.regions import Spacing
+from pet_pipeline.types import BoolArray, Float32Array, FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WINDOW_SUV = 7.0
+"""Upper end of the inverted grey scale, SUV: what readers of FDG PET are used to."""
+
+DIFFERENCE_SUV = 3.0
+"""Ends of the symmetric difference scale, SUV."""
+
+_INK = "#1d2733"
+_FAINT = "#6b7785"
+_MARK = "#d1495b"
+_PANEL_WIDTH_IN = 2.0
+_MARGIN_MM = 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class CasePicture:
+    """What one picture shows; volumes (x, y, z), RAS+ (x left to right, z feet to head), on one grid.
+
+    Attributes:
+        nac: the input, not attenuation corrected; its scale is not SUV, so it is shown scaled to the truth's mean.
+        prediction: SUV.
+        truth: SUV.
+        spacing_mm: voxel size.
+        title: one line above the picture.
+        subtitle: a smaller line below the title: figures of the case.
+        lesions: mask of the lesions; the slice goes through the hottest, which is marked.
+        body: mask within which the NAC image is matched to the truth; None for the whole grid.
+        names: titles of the first three columns.
+    """
+
+    nac: Float32Array
+    prediction: Float32Array
+    truth: Float32Array
+    spacing_mm: Spacing
+    title: str
+    subtitle: str = ""
+    lesions: BoolArray | None = None
+    body: BoolArray | None = None
+    names: tuple[str, str, str] = ("NAC input", "MADM", "Truth")
+
+    def __post_init__(self) -> None:
+        if not self.nac.shape == self.prediction.shape == self.truth.shape:
+            raise InputRefused(
+                f"a picture needs one grid: NAC {self.nac.shape}, prediction {self.prediction.shape}, "
+                f"truth {self.truth.shape}"
+            )
+
+
+def focus_voxel(picture: CasePicture) -> tuple[int, int, int]:
+    """The voxel that the coronal slice goes through: the hottest lesion voxel, else the body's centre."""
+    if picture.lesions is not None and picture.lesions.any():
+        inside = np.where(picture.lesions, picture.truth, -np.inf)
+        x, y, z = np.unravel_index(int(np.argmax(inside)), inside.shape)
+        return int(x), int(y), int(z)
+    body = picture.body if picture.body is not None and picture.body.any() else np.ones(picture.truth.shape, bool)
+    i, j, k = (round(float(np.mean(index))) for index in np.nonzero(body))
+    return i, j, k
+
+
+def case_figure(
+    picture: CasePicture, *, window_suv: float = WINDOW_SUV, difference_suv: float = DIFFERENCE_SUV
+) -> "Figure":
+    """Two rows (coronal slice, coronal maximum-intensity projection) by four columns, with colour bars in SUV.
+
+    The difference's projection is, along each ray, the difference of largest magnitude with its sign.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    nac, factor = _matched(picture)
+    difference = picture.prediction - picture.truth
+    x, y, z = focus_voxel(picture)
+    left_mm, right_mm = _across(picture)
+    columns = [*zip(picture.names, (nac, picture.prediction, picture.truth), strict=True)]
+    panel_height = _PANEL_WIDTH_IN * picture.truth.shape[2] * picture.spacing_mm[2] / (right_mm - left_mm)
+    size = (4 * _PANEL_WIDTH_IN + 0.9, 2 * panel_height + 1.85)
+    figure = Figure(figsize=size, facecolor="white")
+    FigureCanvasAgg(figure)  # type: ignore[no-untyped-call,unused-ignore]
+    grid = figure.add_gridspec(
+        2, 4, left=0.5 / size[0], right=1 - 0.3 / size[0], top=1 - 1.0 / size[1], bottom=0.78 / size[1],
+        wspace=0.04, hspace=0.03,
+    )  # fmt: skip
+    for column, (name, volume) in enumerate(columns):
+        for row, plane in enumerate((volume[:, y, :], volume.max(axis=1))):
+            axes = figure.add_subplot(grid[row, column])
+            grey = _show(axes, plane, picture.spacing_mm, "gray_r", 0.0, window_suv)
+            axes.set_xlim(right_mm, left_mm)
+            if row == 0:
+                _head(axes, name, f"scaled × {factor:.2g}" if column == 0 and abs(factor - 1.0) > 0.01 else "SUV")
+                if picture.lesions is not None and picture.lesions.any():
+                    _mark(axes, x * picture.spacing_mm[0], z * picture.spacing_mm[2])
+            if column == 0:
+                axes.set_ylabel(("coronal slice", "maximum intensity")[row], fontsize=9, color=_FAINT, labelpad=4)
+                _sides(axes)
+    for row, plane in enumerate((difference[:, y, :], _largest_magnitude(difference))):
+        axes = figure.add_subplot(grid[row, 3])
+        colour = _show(axes, plane, picture.spacing_mm, "RdBu_r", -difference_suv, difference_suv)
+        axes.set_xlim(right_mm, left_mm)
+        if row == 0:
+            _head(axes, "Difference", f"{picture.names[1]} − {picture.names[2].lower()}")
+        else:
+            axes.yaxis.set_label_position("right")
+            axes.set_ylabel("largest along the ray, with its sign", fontsize=8, color=_FAINT, labelpad=4)
+    figure.text(
+        0.5 / size[0],
+        1 - 0.28 / size[1],
+        picture.title,
+        fontsize=13,
+        color=_INK,
+        fontweight="bold",
+        va="center",
+    )
+    figure.text(0.5 / size[0], 1 - 0.50 / size[1], picture.subtitle, fontsize=9, color=_FAINT, va="center")
+    _bar(figure, grid[1, 0:3], grey, size, "SUV (inverted grey)", [0, window_suv / 2, window_suv])
+    _bar(figure, grid[1, 3], colour, size, "difference, SUV", [-difference_suv, 0, difference_suv])
+    return figure
+
+
+def save_figure(figure: "Figure", path: Path, *, dpi: int = 130) -> None:
+    """Write the figure as PNG, whole or not at all."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format="png")
+
+
+def _matched(picture: CasePicture) -> tuple[FloatArray, float]:
+    """The NAC image scaled to the truth's mean in the body, and the factor: its own numbers are no SUV."""
+    body = picture.body if picture.body is not None and picture.body.any() else np.ones(picture.nac.shape, bool)
+    mean = float(picture.nac[body].mean(dtype=np.float64))
+    factor = float(picture.truth[body].mean(dtype=np.float64)) / mean if mean > 0.0 else 1.0
+    return picture.nac * factor, factor
+
+
+def _across(picture: CasePicture) -> tuple[float, float]:
+    """From where to where along x (mm) there is something to see: the body and a margin, so that panels are not air."""
+    length_mm = picture.truth.shape[0] * picture.spacing_mm[0]
+    body = picture.body if picture.body is not None and picture.body.any() else picture.truth > 0.1
+    where = np.flatnonzero(body.any(axis=(1, 2)))
+    if where.size == 0:
+        return 0.0, length_mm
+    low, high = (
+        where[0] * picture.spacing_mm[0] - _MARGIN_MM,
+        (where[-1] + 1) * picture.spacing_mm[0] + _MARGIN_MM,
+    )
+    return max(float(low), 0.0), min(float(high), length_mm)
+
+
+def _largest_magnitude(difference: FloatArray) -> FloatArray:
+    where = np.abs(difference).argmax(axis=1)
+    result: FloatArray = np.take_along_axis(difference, where[:, np.newaxis, :], axis=1)[:, 0, :]
+    return result
+
+
+def _show(axes: "Axes", plane: FloatArray, spacing_mm: Spacing, colours: str, low: float, high: float) -> Any:
+    """A coronal plane (x, z) in mm, head up; reversed x limits then put the patient's right on the page's left."""
+    extent = (0.0, plane.shape[0] * spacing_mm[0], 0.0, plane.shape[1] * spacing_mm[2])
+    image = axes.imshow(
+        plane.T, origin="lower", extent=extent, cmap=colours, vmin=low, vmax=high, interpolation="bilinear",
+        aspect="equal",
+    )  # fmt: skip
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color("#d5dae0")
+        spine.set_linewidth(0.8)
+    return image
+
+
+def _head(axes: "Axes", name: str, note: str) -> None:
+    axes.set_title(name, fontsize=11, color=_INK, fontweight="bold", pad=19)
+    axes.text(0.5, 1.015, note, transform=axes.transAxes, ha="center", fontsize=8, color=_FAINT)
+
+
+def _sides(axes: "Axes") -> None:
+    """The patient's right and left, so that nobody has to guess the convention."""
+    for place, side in ((0.03, "R"), (0.97, "L")):
+        axes.text(place, 0.985, side, transform=axes.transAxes, ha="center", va="top", fontsize=7.5, color=_FAINT)
+
+
+def _mark(axes: "Axes", x_mm: float, z_mm: float) -> None:
+    """A small arrow that ends beside the hottest lesion without covering it."""
+    axes.annotate(
+        "", xy=(x_mm - 14, z_mm + 4), xytext=(x_mm - 60, z_mm + 22),
+        arrowprops={"arrowstyle": "-|>", "color": _MARK, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0},
+    )  # fmt: skip
+
+
+def _bar(figure: "Figure", below: Any, image: Any, size: tuple[float, float], label: str, ticks: list[float]) -> None:
+    box = below.get_position(figure)
+    width = min(box.width * 0.8, 2.6 / size[0])
+    axes = figure.add_axes(((box.x0 + box.x1 - width) / 2, 0.50 / size[1], width, 0.11 / size[1]))
+    bar = figure.colorbar(image, cax=axes, orientation="horizontal", ticks=ticks, format="%g")
+    bar.set_label(label, fontsize=8.5, color=_FAINT, labelpad=2)
+    bar.outline.set_edgecolor("#d5dae0")
+    axes.tick_params(labelsize=8, colors=_FAINT, length=2, pad=2)

@@ -1,0 +1,67 @@
+"""The Python side of `pet-pipeline translate`: load a model once, translate arrays or files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pet_pipeline.inference.batch import CaseResult, Work, run
+from pet_pipeline.inference.defaults import DEFAULT_MODEL
+from pet_pipeline.inference.jobs import collect
+from pet_pipeline.inference.options import InputOptions, TranslateOptions, checked
+from pet_pipeline.inference.translator import Translator
+
+
+def load_model(model: str | Path = DEFAULT_MODEL, *, device: str = "auto", precision: str = "auto") -> Translator:
+    """Load a model once; its `translate` takes a `Volume` in SUV (or relative) and gives one on the same grid.
+
+    Raises:
+        ModelError: missing, damaged or unfit.
+        UsageError: a device or precision that is not here.
+
+    Example:
+        >>> model = load_model(device="cpu")  # doctest: +SKIP
+        >>> result = model.translate(volume).volume  # doctest: +SKIP
+    """
+    return Translator.load(model, device=device, precision=precision)
+
+
+def translate(
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path,
+    model: str | Path | Translator = DEFAULT_MODEL,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    overwrite: bool = False,
+    **options: Any,
+) -> list[CaseResult]:
+    """Translate files, folders or a manifest, as the command does: same files, same sidecars, same resuming.
+
+    A bad input is a result with status `refused` or `failed`, not an error.
+
+    Args:
+        inputs: one or more NIfTI files, folders, manifests.
+        output: folder of the results.
+        model: name, folder, or what `load_model` gave.
+        device: auto, cpu, cuda or cuda:i; not looked at for a loaded model, like `precision`.
+        precision: auto, bf16, fp16 or fp32.
+        overwrite: make existing outputs anew.
+        options: fields of `TranslateOptions` and `InputOptions`, e.g. steps=10, seed=1, input_unit="bqml".
+
+    Raises:
+        UsageError: a path that does not exist, two inputs for one output, an unknown option.
+        ModelError: missing, damaged or unfit.
+
+    Example:
+        >>> from pet_pipeline import translate
+        >>> translate("scans/", "out/", steps=10)  # doctest: +SKIP
+    """
+    paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
+    reading = checked(
+        InputOptions, **{name: value for name, value in options.items() if name in InputOptions.model_fields}
+    )
+    others = {name: value for name, value in options.items() if name not in InputOptions.model_fields}
+    wishes = checked(TranslateOptions, **others)
+    jobs = collect(paths, Path(output))
+    translator = model if isinstance(model, Translator) else load_model(model, device=device, precision=precision)
+    return run(jobs, Work(translator, wishes, reading, overwrite))

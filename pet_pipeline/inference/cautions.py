@@ -1,0 +1,44 @@
+"""What a user should know before trusting a result: a demonstration model, an input far from what it was trained on."""
+
+from pet_pipeline.configs.model import ModelDescription
+from pet_pipeline.geometry import Geometry
+
+SPACING_RATIO = (0.25, 1.6)
+"""Input spacing over the model's, beyond which the networks see a blockier or smoother image than in training."""
+
+LEAST_FIELD_MM = (200.0, 150.0, 150.0)
+"""Smallest field of view (x, y, z) like those trained on: below it a trunk is cut and attenuation cannot be guessed."""
+
+LONGEST_FIELD_MM = 2200.0
+"""Longer than any scanner's table travel: the spacing is probably wrong."""
+
+
+def cautions(description: ModelDescription, geometry: Geometry, *, simulated: bool) -> list[str]:
+    """Warnings, one line each.
+
+    Args:
+        description: the model.
+        geometry: of the input, any orientation.
+        simulated: whether our simulator made the input.
+    """
+    found = []
+    if description.demonstration and not simulated:
+        found.append(
+            f"{description.name} is a demonstration model trained on simulated patients, and this is not a simulated "
+            f"scan: {description.intended_use}"
+        )
+    turned = geometry.reoriented(geometry.to_canonical())
+    for axis, have, trained in zip("xyz", turned.spacing_mm, description.grid.spacing_mm, strict=True):
+        if not SPACING_RATIO[0] <= have / trained <= SPACING_RATIO[1]:
+            found.append(
+                f"spacing {have:.3g} mm along {axis} is far from the {trained:g} mm trained on: expect less accuracy"
+            )
+    extent = [n * s for n, s in zip(turned.shape, turned.spacing_mm, strict=True)]
+    for axis, have, least in zip("xyz", extent, LEAST_FIELD_MM, strict=True):
+        if have < least:
+            found.append(
+                f"field of view {have:.0f} mm along {axis}, trained on {least:g} mm and more: expect less accuracy"
+            )
+    if max(extent) > LONGEST_FIELD_MM:
+        found.append(f"field of view {max(extent):.0f} mm: longer than any scanner's, is the spacing right?")
+    return found

@@ -1,0 +1,4 @@
+"""Names that the command line shows in its help; apart, so that help needs no other import."""
+
+DEFAULT_MODEL = "phantom-fdg-5mm"
+"""The built-in model: 18F-FDG, 5 mm, trained on simulated patients."""

@@ -1,0 +1,120 @@
+"""From what a user names (files, folders, a manifest) to a list of jobs, each with an output of its own."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pet_pipeline.data.manifest import Manifest
+from pet_pipeline.data.nifti import is_nifti, stem
+from pet_pipeline.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+OUTPUT_TAG = "_acsd"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input file and where its result goes.
+
+    Attributes:
+        case_id: names the case in messages and in the seed; for files of a folder the path below it, without suffix.
+        source: the input file.
+        target: the output image; its sidecar has the same stem.
+    """
+
+    case_id: str
+    source: Path
+    target: Path
+
+    @property
+    def sidecar(self) -> Path:
+        """The output's sidecar, written last."""
+        return self.target.with_name(stem(self.target) + ".json")
+
+    def for_frame(self, frame: int) -> "Job":
+        """The same job for one frame of a 4D file, with an output of its own."""
+        name = stem(self.target).removesuffix(OUTPUT_TAG)
+        target = self.target.with_name(f"{name}_frame-{frame:03d}{OUTPUT_TAG}.nii.gz")
+        return Job(f"{self.case_id}_frame-{frame:03d}", self.source, target)
+
+
+def collect(inputs: Sequence[Path], output: Path) -> list[Job]:
+    """The jobs for files, folders and manifests (`.tsv`), in the order given and sorted within folders.
+
+    A named file goes into `output`; a folder's files keep their path below that folder; manifest rows use `case_id`.
+    In a folder, results of an earlier run and whatever lies in `output` are no inputs.
+
+    Raises:
+        UsageError: a path that does not exist, nothing found, two inputs for one output, an output that is an input.
+    """
+    jobs: list[Job] = []
+    for path in inputs:
+        if path.is_dir():
+            jobs += _in_folder(path, output)
+        elif not path.exists():
+            raise UsageError(f"{path}: does not exist; needed is a NIfTI file, a folder of them, or a manifest.tsv")
+        elif path.suffix.lower() == ".tsv":
+            jobs += [Job(case.case_id, case.input, _target(output, case.case_id)) for case in Manifest.load(path).cases]
+        else:
+            jobs.append(Job(stem(path), path, _target(output, stem(path))))
+    if not jobs:
+        raise UsageError("no input given; needed is a NIfTI file, a folder of them, or a manifest.tsv")
+    _check_collisions(jobs)
+    return jobs
+
+
+def _in_folder(folder: Path, output: Path) -> list[Job]:
+    if (folder / "manifest.tsv").is_file():
+        log.warning(
+            "%s: every NIfTI file below it is taken; to take a cohort's PET inputs only, give %s",
+            folder,
+            folder / "manifest.tsv",
+        )
+    files = sorted(_nifti_files(folder))
+    jobs = []
+    for file in files:
+        below = file.relative_to(folder).parent
+        case_id = (below / stem(file)).as_posix()
+        jobs.append(Job(case_id, file, _target(output / below, stem(file))))
+    # A second run into the same folder finds the first run's results there: they are outputs, not inputs.
+    produced = {job.target.resolve() for job in jobs}
+    inside = output.resolve() != folder.resolve() and output.resolve().is_relative_to(folder.resolve())
+    jobs = [
+        job
+        for job in jobs
+        if job.source.resolve() not in produced
+        and not (inside and job.source.resolve().is_relative_to(output.resolve()))
+    ]
+    if not jobs:
+        raise UsageError(f"{folder}: 0 NIfTI files found below it (looked for .nii and .nii.gz)")
+    return jobs
+
+
+def _nifti_files(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and is_nifti(path) and path.is_file():
+            yield path
+
+
+def _target(folder: Path, name: str) -> Path:
+    return folder / f"{name}{OUTPUT_TAG}.nii.gz"
+
+
+def _check_collisions(jobs: Iterable[Job]) -> None:
+    owner: dict[Path, Job] = {}
+    sources = {job.source.resolve(): job for job in jobs}
+    for job in jobs:
+        target = job.target.resolve()
+        if target in owner:
+            raise UsageError(
+                f"two inputs for one output: {owner[target].source} and {job.source} would both become {job.target}; "
+                "translate them into different folders or rename one"
+            )
+        if target in sources:
+            raise UsageError(
+                f"the output of {job.source} would overwrite the input {sources[target].source}; use another --output"
+            )
+        owner[target] = job

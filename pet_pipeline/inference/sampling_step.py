@@ -1,0 +1,70 @@
+"""The multi-view sampler on one volume: networks made callables of one precision, batches that fit into memory."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pet_pipeline.configs.schema import SamplerSettings
+from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser, sample_volume
+from pet_pipeline.models.devices import Compute
+from pet_pipeline.models.memory import halving
+from pet_pipeline.models.unet25d import UNet25d
+from pet_pipeline.types import View
+
+BATCH_SLICES = {"cpu": 16, "cuda": 64}
+"""Slices a network call where the user leaves the choice: more gain nothing on a CPU, and fill a GPU."""
+
+FEATURE_BYTES = 2 << 30
+"""Memory for the condition's features, kept from step to step; shrinks together with the batch."""
+
+
+def view_denoiser(view: View, network: UNet25d, compute: Compute) -> ViewDenoiser:
+    """A view's network as the sampler wants it, in the precision of `compute`."""
+
+    def embed(slab: Tensor) -> Tensor:
+        with compute.networks():
+            return network.embed_condition(slab)
+
+    def predict(noisy: Tensor, t: Tensor, features: Tensor) -> Tensor:
+        with compute.networks():
+            return network.forward_embedded(noisy, t, features)
+
+    return ViewDenoiser(view, embed, predict, network.settings.slab_half_width, network.settings.prior_half_width)
+
+
+def draw(
+    task: Task,
+    denoisers: Mapping[View, ViewDenoiser],
+    settings: SamplerSettings,
+    compute: Compute,
+    seed: int,
+    *,
+    batch_slices: int | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """One sample of the volume, (x, y, z) float32, normalised.
+
+    Args:
+        task: condition, prior and objective on `compute.device`.
+        denoisers: at least the views of `settings.views`.
+        settings: resolved.
+        compute: device and precision.
+        seed: of all noise, which is drawn on the CPU: the same on every device, and again when a batch did not fit.
+        batch_slices: first batch tried; None: by device.
+        progress: told after every network call.
+
+    Raises:
+        OutOfMemory: not even one slice at a time fits.
+    """
+    first = batch_slices if batch_slices is not None else BATCH_SLICES[compute.device.type]
+    used = [denoisers[View(name)] for name in settings.views]
+
+    def attempt(batch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        room = FEATURE_BYTES * batch // first
+        return sample_volume(
+            task, used, settings, generator, batch_slices=batch, feature_bytes=room, progress=progress
+        )  # fmt: skip
+
+    return halving(attempt, first, "--batch-slices")

@@ -1,0 +1,259 @@
+"""Volume to volume: the model loaded once, one direction of flow, each step with its inverse beside it."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from pet_pipeline.configs.schema import SamplerSettings
+from pet_pipeline.data.files import sha256_of
+from pet_pipeline.data.framing import Frame, frame_body
+from pet_pipeline.data.normalisation import Normalisation
+from pet_pipeline.data.volume import Volume
+from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser
+from pet_pipeline.diffusion.objective import Objective
+from pet_pipeline.errors import ModelError, UsageError
+from pet_pipeline.inference import sampling_step
+from pet_pipeline.inference.defaults import DEFAULT_MODEL
+from pet_pipeline.inference.options import TranslateOptions
+from pet_pipeline.models import devices, memory, prior_step
+from pet_pipeline.models.prior3d import Prior3d
+from pet_pipeline.models.unet25d import UNet25d
+from pet_pipeline.models.weights import DESCRIPTION_FILE, ModelFolder, load_folder, network
+from pet_pipeline.seeding import derive_seed
+from pet_pipeline.types import Float32Array, View
+from pet_pipeline.units import Unit
+
+log = logging.getLogger(__name__)
+
+PRIOR = "prior"
+"""Role of the one-step 3D network in a model folder; the other roles are names of views."""
+
+
+@dataclass(frozen=True, eq=False)
+class Translation:
+    """A translated volume and how it came about.
+
+    Attributes:
+        volume: the result on the input's grid, in the input's unit; 0 outside the box around the body.
+        frame: where the body was found.
+        prior_box: the CNN prior in the body's box on the model grid (x, y, z), in the input's unit.
+        normalisation: its parameters, for the record.
+        sampler: resolved settings; None where the prior is the result.
+        timing_s: seconds a stage.
+        peak_memory_mb: peak resident memory of the process, MB.
+        peak_device_memory_mb: peak memory on the GPU, MB; None on the CPU.
+        warnings: one line each.
+    """
+
+    volume: Volume
+    frame: Frame
+    prior_box: Float32Array
+    normalisation: Mapping[str, float]
+    sampler: SamplerSettings | None
+    timing_s: Mapping[str, float]
+    peak_memory_mb: float
+    peak_device_memory_mb: float | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def prior(self) -> Volume:
+        """The CNN prior alone, brought onto the input's grid at each call."""
+        return self.frame.inverse(self.prior_box, self.volume.unit)
+
+
+@dataclass
+class _Stopwatch:
+    """Seconds a stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, device: torch.device) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # kernels run on after the call that started them
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Translator:
+    """A loaded model on a device.
+
+    Attributes:
+        model: the opened folder.
+        compute: device and precision.
+        precision_asked: as asked for, `auto` included: part of the provenance.
+        prior_network: condition -> first estimate.
+        denoisers: view -> network; empty for a model that is a prior alone.
+        objective: what the denoisers predict.
+        residual: whether that is on x_0 minus the prior.
+        multiple: what the sides of a box must be multiples of.
+    """
+
+    model: ModelFolder
+    compute: devices.Compute
+    precision_asked: str
+    prior_network: Prior3d
+    denoisers: Mapping[View, ViewDenoiser]
+    objective: Objective
+    residual: bool
+    multiple: int
+
+    @classmethod
+    def load(
+        cls, model: str | Path | ModelFolder = DEFAULT_MODEL, *, device: str = "auto", precision: str = "auto"
+    ) -> "Translator":
+        """Load a model by name or folder onto a device.
+
+        Raises:
+            ModelError: missing, damaged, or without the networks that a translation needs.
+            UsageError: a device or precision that is not here.
+        """
+        folder = model if isinstance(model, ModelFolder) else load_folder(model)
+        compute = devices.choose(device, precision)
+        views = [view for view in View if view.value in folder.description.networks]
+        prior = network(folder, PRIOR).to(compute.device)
+        networks = {view: network(folder, view.value).to(compute.device) for view in views}
+        if not isinstance(prior, Prior3d) or not all(isinstance(one, UNet25d) for one in networks.values()):
+            raise ModelError(f"{folder.path}: needed are a prior3d as {PRIOR} and unet25d networks as views")
+        denoising = {view: cast(UNet25d, one) for view, one in networks.items()}
+        residuals = {one.settings.residual_on_prior for one in denoising.values()}
+        if len(residuals) > 1:
+            raise ModelError(
+                f"{folder.path}: some views predict a correction of the prior and some do not; all must agree"
+            )
+        residual = bool(residuals) and residuals.pop()
+        log.info("%s on %s in %s (%s)", folder.description.name, compute.device, compute.precision, compute.reason)
+        return cls(
+            model=folder,
+            compute=compute,
+            precision_asked=precision,
+            prior_network=prior,
+            denoisers={view: sampling_step.view_denoiser(view, one, compute) for view, one in denoising.items()},
+            objective=Objective.from_settings(folder.description.diffusion, residual_on_prior=residual),
+            residual=residual,
+            multiple=math.lcm(prior.multiple, *(one.multiple for one in denoising.values())),
+        )
+
+    def identity(self) -> dict[str, str]:
+        """Name, version and checksum; the checksum is of `model.yaml`, which holds those of all weights."""
+        description = self.model.description
+        checksum = sha256_of(self.model.path / DESCRIPTION_FILE)
+        return {"name": description.name, "version": description.version, "sha256": checksum}
+
+    def prior_only(self, options: TranslateOptions) -> bool:
+        """Whether the prior is the result: asked for, or all that the model has."""
+        return options.prior_only or not self.denoisers
+
+    def sampler(self, options: TranslateOptions) -> SamplerSettings:
+        """The resolved sampler.
+
+        Raises:
+            UsageError: a view that the model lacks, or a start at a time that it was not trained for.
+        """
+        description = self.model.description
+        settings = options.sampler(description.sampler)
+        if self.prior_only(options):
+            return settings
+        missing = [name for name in settings.views if View(name) not in self.denoisers]
+        if missing:
+            present = ", ".join(view.value for view in self.denoisers)
+            raise UsageError(f"--views: {description.name} has no {' or '.join(missing)} view; it has {present}")
+        start, longest = settings.t_start if settings.start == "prior" else 1.0, description.diffusion.t_max
+        if start > longest:
+            what = f"--t-start {start:g}" if settings.start == "prior" else "--start noise (time 1)"
+            raise UsageError(
+                f"{what}: {description.name} was trained for times up to {longest:g}; start no later than that"
+            )
+        return settings
+
+    @torch.inference_mode()
+    def translate(
+        self,
+        volume: Volume,
+        options: TranslateOptions | None = None,
+        case_id: str = "case",
+        *,
+        progress: Progress | None = None,
+    ) -> Translation:
+        """Translate one volume.
+
+        The result depends on the voxels, the model, the options and (through the noise) on (seed, case_id). Twice the
+        activity gives twice the result: all scales are taken from the volume itself.
+
+        Args:
+            volume: NAC (or low-dose) PET in SUV or relative units, on any unsheared grid.
+            options: None: everything as the model recommends.
+            case_id: names the noise.
+            progress: told after every network call of the sampler.
+
+        Raises:
+            UsageError: options that the model cannot follow.
+            InputRefused: no activity in the body.
+            OutOfMemory: memory ran out after every fallback.
+        """
+        options = options or TranslateOptions()
+        sampler, description, device = self.sampler(options), self.model.description, self.compute.device
+        watch = _Stopwatch()
+        memory.reset_peak(device)
+        with watch.stage("frame", device):
+            frame, box = frame_body(volume, description.grid.spacing_mm, multiple=self.multiple)
+            knee, spread = description.normalisation.knee, description.normalisation.spread
+            normalisation = Normalisation.fit(box, frame.mask, knee=knee, spread=spread)
+            condition = normalisation.forward(torch.from_numpy(box).to(device))
+        with watch.stage("prior", device):
+            prior = prior_step.estimate(self.prior_network, condition, self.compute, self.multiple)
+        result, used = prior, None
+        if not self.prior_only(options):
+            with watch.stage("sampling", device):
+                used = sampler
+                body = torch.from_numpy(frame.mask).to(device)
+                task = Task(condition, self.objective, prior=prior, residual=self.residual, body=body)
+                seed = derive_seed(options.seed, case_id, "sampling")
+                result = sampling_step.draw(
+                    task,
+                    self.denoisers,
+                    sampler,
+                    self.compute,
+                    seed,
+                    batch_slices=options.batch_slices,
+                    progress=progress,
+                )
+        with watch.stage("back", device):
+            out = frame.inverse(_activity(result, normalisation), volume.unit)
+        return Translation(
+            volume=out,
+            frame=frame,
+            prior_box=_activity(prior, normalisation),
+            normalisation={"scale": normalisation.scale, "knee": knee, "spread": spread},
+            sampler=used,
+            timing_s=watch.seconds,
+            peak_memory_mb=memory.host_peak_mb(),
+            peak_device_memory_mb=memory.device_peak_mb(device),
+            warnings=_field_warnings(frame, volume.unit),
+        )
+
+
+def _activity(normalised: torch.Tensor, normalisation: Normalisation) -> Float32Array:
+    """Back in the input's unit, on the host; what the networks put below zero is none."""
+    activity: Any = normalisation.inverse(normalised).clamp_min(0.0).cpu().numpy()
+    return cast(Float32Array, activity)
+
+
+def _field_warnings(frame: Frame, unit: Unit) -> tuple[str, ...]:
+    lines = []
+    if bool(frame.mask.all()):
+        lines.append(
+            "no air found around the body (a crop?): the networks were trained with air around it, expect less accuracy"
+        )
+    if unit is Unit.RELATIVE:
+        lines.append("relative values: the result is relative too, not SUV")
+    return tuple(lines)

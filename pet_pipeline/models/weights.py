@@ -1,0 +1,198 @@
+"""Model folders: safetensors weights, `model.yaml` and `card.md`; checksums verified whenever a folder is opened.
+
+A folder is written whole or not at all, and never holds anything that can run code.
+"""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import get_args
+
+import torch
+import yaml
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pet_pipeline.configs.loading import as_yaml
+from pet_pipeline.configs.model import ModelDescription, NetworkDescription, WeightType
+from pet_pipeline.data.files import sha256_of
+from pet_pipeline.errors import ModelError
+from pet_pipeline.models.registry import ARCHITECTURES, build, parameter_count
+
+DESCRIPTION_FILE = "model.yaml"
+CARD_FILE = "card.md"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on disk whose files were all there, with the right checksums, when it was opened."""
+
+    path: Path
+    description: ModelDescription
+
+
+def builtin_names() -> list[str]:
+    """Names of the models that come with the package."""
+    root = _builtin_root()
+    if not root.is_dir():
+        return []
+    return sorted(entry.name for entry in root.iterdir() if (entry / DESCRIPTION_FILE).is_file())
+
+
+def builtin_path(name: str) -> Path:
+    """The folder of a built-in model.
+
+    Raises:
+        ModelError: no such model.
+    """
+    if name not in builtin_names():
+        raise ModelError(f"{name}: {_known()}")
+    return _builtin_root() / name
+
+
+def load_folder(source: Path | str) -> ModelFolder:
+    """Open a model folder, or a built-in model by its name, and verify every weight file.
+
+    Raises:
+        ModelError: neither a folder nor a name, a description that is missing or not understood, a weight file that is
+            missing or whose SHA-256 is not the one in the description.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        path = builtin_path(str(source))
+    description = _read_description(path / DESCRIPTION_FILE)
+    for role, network in description.networks.items():
+        file = path / network.file
+        if not file.is_file():
+            raise ModelError(f"{file}: weights of {role!r} are missing; copy or train the model again")
+        if (found := sha256_of(file)) != network.sha256:
+            raise ModelError(
+                f"{file}: SHA-256 is {found[:12]}..., {DESCRIPTION_FILE} says {network.sha256[:12]}...; "
+                "the file is damaged or not this model's: copy it again"
+            )
+    return ModelFolder(path, description)
+
+
+def network(folder: ModelFolder, role: str) -> nn.Module:
+    """A network of the model with its weights, float32, in evaluation mode.
+
+    Args:
+        folder: an opened model.
+        role: a key of the description's `networks`, e.g. "prior" or "axial".
+
+    Raises:
+        ModelError: no such role, or weights that do not fit the architecture.
+    """
+    networks = folder.description.networks
+    if role not in networks:
+        raise ModelError(f"{folder.path}: has no network {role!r}; has {', '.join(sorted(networks))}")
+    entry = networks[role]
+    file = folder.path / entry.file
+    module = build(entry.architecture, entry.settings)
+    try:
+        state = {name: value.float() for name, value in load_file(file).items()}
+        module.load_state_dict(state)
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{file}: does not hold the weights of a {entry.architecture}: {reason}") from error
+    return module.eval().requires_grad_(False)
+
+
+def save_folder(
+    path: Path,
+    description: ModelDescription,
+    networks: Mapping[str, nn.Module],
+    card: str,
+    *,
+    dtype: WeightType = "float32",
+) -> ModelFolder:
+    """Write a model folder; it appears whole, in place of an older one of that name.
+
+    Args:
+        path: the folder to make.
+        description: its `networks` are filled in here, from `networks`; what they say before does not matter.
+        networks: role -> network whose class is in the registry and which has a `settings` attribute.
+        card: text of the model card (Markdown).
+        dtype: precision on disk.
+
+    Raises:
+        ModelError: a network that the registry does not know, or a weight that `dtype` cannot hold.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".partial-{path.name}-", dir=path.parent) as name:
+        staging = Path(name) / path.name
+        staging.mkdir()
+        entries = {role: _save_network(staging, role, module, dtype) for role, module in networks.items()}
+        description = description.model_copy(update={"networks": entries})
+        (staging / CARD_FILE).write_text(card, encoding="utf-8")
+        (staging / DESCRIPTION_FILE).write_text(as_yaml(description), encoding="utf-8")
+        if path.exists():
+            path.rename(Path(name) / "replaced")
+        staging.rename(path)
+    _log.info("model %s written to %s", description.name, path)
+    return load_folder(path)
+
+
+def copy_folder(folder: ModelFolder, destination: Path) -> ModelFolder:
+    """A copy of an opened model at `destination`, whole or not at all; an existing folder is replaced."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".partial-{destination.name}-", dir=destination.parent) as name:
+        staging = Path(name) / destination.name
+        shutil.copytree(folder.path, staging)
+        if destination.exists():
+            destination.rename(Path(name) / "replaced")
+        staging.rename(destination)
+    return load_folder(destination)
+
+
+def _save_network(folder: Path, role: str, module: nn.Module, dtype: WeightType) -> NetworkDescription:
+    names = [name for name, architecture in ARCHITECTURES.items() if type(module) is architecture.network]
+    if not names:
+        raise ModelError(f"network {role!r} is a {type(module).__name__}; known are {', '.join(sorted(ARCHITECTURES))}")
+    assert dtype in get_args(WeightType)
+    kind: torch.dtype = getattr(torch, dtype)
+    # safetensors keeps plain row-major tensors; the memory format is set again when the network is built
+    state = {name: value.detach().cpu().to(kind).contiguous() for name, value in module.state_dict().items()}
+    for name, value in state.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ModelError(f"network {role!r}: {name} has values that are not finite as {dtype}; save as float32")
+    file = folder / f"{role}.safetensors"
+    save_file(state, file)
+    return NetworkDescription(
+        architecture=names[0],
+        settings=module.settings.model_dump(mode="json"),  # type: ignore[union-attr, operator]
+        file=file.name,
+        sha256=sha256_of(file),
+        parameters=parameter_count(module),
+        dtype=dtype,
+    )
+
+
+def _read_description(path: Path) -> ModelDescription:
+    if not path.is_file():
+        raise ModelError(f"{path}: not found, so this folder is no model; {_known()}")
+    try:
+        return ModelDescription.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "content"
+        raise ModelError(f"{path}: {where}: {first['msg']}; was it made by another version?") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _known() -> str:
+    names = builtin_names()
+    return f"needed is a model folder or a built-in model ({', '.join(names) if names else 'none is installed'})"
+
+
+def _builtin_root() -> Path:
+    return Path(str(resources.files("pet_pipeline.models"))) / "builtin"

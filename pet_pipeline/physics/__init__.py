@@ -1,0 +1,1 @@
+"""PET physics on arrays: projection, attenuation, acquisition, reconstruction."""

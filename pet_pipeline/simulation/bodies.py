@@ -1,0 +1,90 @@
+"""Where a patient's body comes from: a drawn phantom, or a real CT with its organ labels."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pet_pipeline.configs.simulation import CohortSettings
+from pet_pipeline.data import nifti
+from pet_pipeline.data.resample import onto
+from pet_pipeline.data.volume import Volume
+from pet_pipeline.errors import InputRefused
+from pet_pipeline.geometry import Orientation
+from pet_pipeline.simulation.anatomy import from_ct
+from pet_pipeline.simulation.phantoms import Phantom, draw
+
+
+@dataclass(frozen=True)
+class AnatomyFiles:
+    """A CT in HU, and labels of its organs with their table beside them.
+
+    Attributes:
+        ct: NIfTI file, HU.
+        labels: NIfTI file; X.tsv or dseg.tsv beside it has the columns index and name.
+    """
+
+    ct: Path
+    labels: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that the body depends on."""
+        return self.ct, self.labels, label_table_path(self.labels)
+
+
+def draw_body(rng: np.random.Generator, settings: CohortSettings, anatomy: AnatomyFiles | None) -> Phantom:
+    """A body: drawn from the settings' ranges, or with the shape of a CT and drawn uptake.
+
+    Raises:
+        InputRefused: CT or labels that cannot be used.
+    """
+    if anatomy is None:
+        return draw(rng, family=settings.family, settings=settings.phantom)
+    ct, _ = nifti.read(anatomy.ct)
+    labels, _ = nifti.read(anatomy.labels)
+    orientation = ct.geometry.to_canonical()
+    ct, labels = _oriented(ct, orientation), _oriented(onto(labels, ct.geometry, nearest=True), orientation)
+    organs = np.rint(labels.data).astype(np.int16)
+    return from_ct(
+        ct.data,
+        organs,
+        read_label_table(label_table_path(anatomy.labels)),
+        ct.geometry.spacing_mm,
+        rng,
+        settings.phantom,
+    )
+
+
+def label_table_path(labels: Path) -> Path:
+    """The table of a label volume: of the same stem, else dseg.tsv in its folder.
+
+    Raises:
+        InputRefused: neither is there.
+    """
+    for path in (labels.with_name(f"{nifti.stem(labels)}.tsv"), labels.with_name("dseg.tsv")):
+        if path.is_file():
+            return path
+    raise InputRefused(
+        f"{labels}: no {nifti.stem(labels)}.tsv or dseg.tsv beside it; needed is a table with columns index and name"
+    )
+
+
+def read_label_table(path: Path) -> dict[int, str]:
+    """Name of each label.
+
+    Raises:
+        InputRefused: the columns index and name are not there, or an index is no whole number.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    try:
+        return {int(row["index"]): row["name"] for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputRefused(f"{path}: needed are the columns index (whole numbers) and name, tabs between") from error
+
+
+def _oriented(volume: Volume, orientation: Orientation) -> Volume:
+    turned = volume.oriented(orientation)
+    return Volume(np.ascontiguousarray(turned.data), turned.geometry, turned.unit)

@@ -1,0 +1,209 @@
+"""Many simulated patients: workers, resumption, and the manifest."""
+
+import json
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pet_pipeline.configs.simulation import CohortSettings, SplitFractions
+from pet_pipeline.data.files import sha256_of
+from pet_pipeline.data.manifest import PATH_COLUMNS, Case, Manifest
+from pet_pipeline.errors import UsageError
+from pet_pipeline.seeding import generator
+from pet_pipeline.simulation import layout
+from pet_pipeline.simulation.bodies import AnatomyFiles, draw_body
+from pet_pipeline.simulation.patient import settings_digest, simulate_patient
+from pet_pipeline.simulation.scanners import scanner
+
+log = logging.getLogger(__name__)
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+GOLDEN_RATIO = (5.0**0.5 - 1.0) / 2.0
+
+
+def simulate_cohort(
+    settings: CohortSettings,
+    root: Path,
+    *,
+    workers: int | None = None,
+    anatomy: AnatomyFiles | None = None,
+    on_patient: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """Simulate the patients that are not there yet, then write manifest, participants and description.
+
+    A patient's files depend on the settings and the patient's number alone, not on the workers. Killed at any moment,
+    the same call goes on; no file is ever half-written.
+
+    Args:
+        settings: of the cohort.
+        root: its folder.
+        workers: processes; None takes one a core.
+        anatomy: CT and labels from which the bodies are built, instead of drawn phantoms.
+        on_patient: told each participant as it is finished (or found finished).
+
+    Raises:
+        UsageError: an unknown scanner; a folder that holds patients of other settings.
+    """
+    for name in settings.scanners:
+        scanner(name)
+    digest = settings_digest(settings, "".join(sha256_of(path) for path in anatomy.files) if anatomy else "")
+    numbers = range(settings.first_patient, settings.first_patient + settings.patients)
+    records: dict[int, dict[str, Any]] = {}
+    for number in numbers:
+        record = _finished(root, number, digest)
+        if record is not None:
+            records[number] = record
+            on_patient(layout.participant_id(number))
+    root.mkdir(parents=True, exist_ok=True)
+    missing = [number for number in numbers if number not in records]
+    for number, record in _simulated(missing, settings, root, anatomy, digest, workers or available_cores()):
+        records[number] = record
+        on_patient(layout.participant_id(number))
+    return _write_tables(settings, root, [records[number] for number in numbers])
+
+
+def split_of(participant: str, seed: int, fractions: SplitFractions) -> str:
+    """train, val or test of a participant: by its number, so that it never changes when a cohort grows.
+
+    Steps of the golden ratio keep the shares right even among few patients.
+    """
+    number = int(participant.rsplit("-", 1)[-1])
+    place = (float(generator(seed, "split").uniform()) + number * GOLDEN_RATIO) % 1.0
+    if place < fractions.train:
+        return "train"
+    return "val" if place < fractions.train + fractions.val else "test"
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _finished(root: Path, number: int, digest: str) -> dict[str, Any] | None:
+    """The record of a patient of the same settings whose files are all there."""
+    path = layout.record_path(root, layout.participant_id(number))
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("digest") != digest:
+        raise UsageError(f"{path.parent}: a patient of other settings; choose another folder or remove this one")
+    files = [entry["path"] for row in record["rows"] for entry in row["files"].values()]
+    return record if all((root / name).is_file() for name in files) else None
+
+
+def _simulated(
+    numbers: list[int], settings: CohortSettings, root: Path, anatomy: AnatomyFiles | None, digest: str, workers: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and record of each patient as it is finished, in single-threaded worker processes."""
+    if not numbers:
+        return
+    # Fresh processes even for one worker: the number of threads of a matrix product may show in its last bit.
+    context = multiprocessing.get_context("spawn")
+    with (
+        _single_threaded_children(),
+        ProcessPoolExecutor(min(workers, len(numbers)), mp_context=context, initializer=_end_with_parent) as pool,
+    ):
+        jobs = {pool.submit(_job, number, settings, root, anatomy, digest): number for number in numbers}
+        try:
+            for job in as_completed(jobs):
+                yield jobs[job], job.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _job(
+    number: int, settings: CohortSettings, root: Path, anatomy: AnatomyFiles | None, digest: str
+) -> dict[str, Any]:
+    return simulate_patient(number, settings, root, lambda rng, s: draw_body(rng, s, anatomy), digest)
+
+
+def _end_with_parent() -> None:
+    """In a worker: leave when the parent is gone, even when it was killed and could not say so."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Processes started inside use one thread each; this process keeps its own setting."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _write_tables(settings: CohortSettings, root: Path, records: list[dict[str, Any]]) -> Manifest:
+    splits = {
+        record["participant_id"]: split_of(record["participant_id"], settings.seed, settings.split)
+        for record in records
+    }
+    layout.write_description(root, settings.site, settings.model_dump(mode="json"))
+    participants = [
+        {
+            "participant_id": record["participant_id"],
+            "site": settings.site,
+            "split": splits[record["participant_id"]],
+            "scanner": record["scanner"],
+            "liver_nstd": record["liver_nstd"],
+            "prompts_per_5mm_slice": record["prompts_per_5mm_slice"],
+            **record["scan"],
+            **record["phantom"],
+        }
+        for record in records
+    ]
+    columns = list(dict.fromkeys(name for row in participants for name in row))
+    layout.write_table(root / "participants.tsv", participants, columns)
+    cases = tuple(
+        _case(row, record, settings, root.resolve(), splits[record["participant_id"]])
+        for record in records
+        for row in record["rows"]
+    )
+    manifest = Manifest(root.resolve(), cases)
+    manifest.save(root / "manifest.tsv")
+    return manifest
+
+
+def _case(row: dict[str, Any], record: dict[str, Any], settings: CohortSettings, root: Path, split: str) -> Case:
+    preset = scanner(record["scanner"])
+    files = {column: row["files"][column] for column in PATH_COLUMNS if column in row["files"]}
+    return Case(
+        case_id=row["case_id"],
+        participant_id=record["participant_id"],
+        site=settings.site,
+        split=split,
+        **{column: root / entry["path"] for column, entry in files.items()},
+        dose=float(row["dose"]),
+        scanner=preset.name,
+        checksums={column: entry["sha256"] for column, entry in files.items()},
+        extra={
+            "vendor": "simulated",
+            "model": preset.name,
+            "tof": f"{preset.tof.fwhm_ps:g} ps" if preset.tof else "no",
+            "psf": f"{preset.psf_mm:g} mm" if preset.psf_mm else "no",
+            "iterations": str(preset.iterations),
+            "subsets": str(preset.subsets),
+            "filter_mm": f"{preset.filter_mm:g}",
+            "family": settings.family,
+            **({"lesion_free_of": row["lesion_free_of"]} if "lesion_free_of" in row else {}),
+        },
+    )

@@ -1,0 +1,155 @@
+"""Iterate, log, checkpoint, resume: the same loop for every network, which it never looks into."""
+
+import copy
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from pet_pipeline.configs.schema import OptimiserSettings
+from pet_pipeline.errors import PetPipelineError
+from pet_pipeline.training import checkpoint
+
+log = logging.getLogger(__name__)
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One network's training.
+
+    Attributes:
+        name: of the stage; its folder and its curves are called so.
+        network: in float32.
+        optimiser: steps, learning rate, ...
+        draw: step -> batch on the CPU; depends on the step alone, so that a resumed run sees the same batches.
+        loss: (network, batch on the device) -> scalar.
+        validate: network -> named figures, or None.
+        settings: JSON of all that shapes the result, compared when a run is resumed.
+    """
+
+    name: str
+    network: nn.Module
+    optimiser: OptimiserSettings
+    draw: Callable[[int], Batch]
+    loss: Callable[[nn.Module, Batch], Tensor]
+    validate: Callable[[nn.Module], Mapping[str, float]] | None
+    settings: str
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Where and how often."""
+
+    device: torch.device
+    autocast: torch.dtype | None
+    checkpoint_every: int
+    log_every: int
+    validate_every: int
+
+
+OnStep = Callable[[str, int, int, float], None]
+"""Called after each step with the stage's name, the step, the steps in all, the loss."""
+
+
+def learning_rate(step: int, settings: OptimiserSettings) -> float:
+    """Linear warm-up, then a cosine from the full rate to its final fraction at the last step."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    part = (step - settings.warmup_steps) / max(settings.steps - settings.warmup_steps, 1)
+    low = settings.final_learning_rate
+    return settings.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(part, 1.0))))
+
+
+def run(stage: Stage, folder: Path, loop: LoopSettings, on_step: OnStep = lambda *_: None) -> nn.Module:
+    """Train the stage, going on from its last checkpoint if there is one; returns the averaged network.
+
+    Writes `checkpoint.safetensors`, `losses.jsonl` (one line a step), `validation.jsonl` and TensorBoard events to `folder`.
+    A run that was killed goes on from its last checkpoint with the losses that the unbroken run has.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = stage.optimiser
+    network = stage.network.to(loop.device)
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    path = folder / "checkpoint.safetensors"
+    step = checkpoint.load(path, network, average, optimiser, stage.settings) if path.is_file() else 0
+    for name in ("losses.jsonl", "validation.jsonl"):
+        _forget_after(folder / name, step)
+    if step >= settings.steps:
+        return average
+    network.train()
+    with (
+        SummaryWriter(str(folder), purge_step=step) as board,
+        (folder / "losses.jsonl").open("a", encoding="utf-8") as losses,
+        ThreadPoolExecutor(1) as ahead,
+    ):
+        upcoming = ahead.submit(stage.draw, step)
+        start = time.monotonic()
+        try:
+            while step < settings.steps:
+                batch = {name: value.to(loop.device, non_blocking=True) for name, value in upcoming.result().items()}
+                if step + 1 < settings.steps:
+                    upcoming = ahead.submit(stage.draw, step + 1)
+                rate = learning_rate(step, settings)
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                with torch.autocast(loop.device.type, dtype=loop.autocast, enabled=loop.autocast is not None):
+                    loss = stage.loss(network, batch)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                norm = nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+                optimiser.step()
+                _average_into(average, network, min(settings.ema, (1 + step) / (10 + step)))
+                step += 1
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise PetPipelineError(f"{stage.name}: the loss is {value} at step {step}; lower the learning rate")
+                losses.write(json.dumps({"step": step, "loss": value}) + "\n")
+                on_step(stage.name, step, settings.steps, value)
+                if step % loop.log_every == 0:
+                    board.add_scalar(f"{stage.name}/loss", value, step)
+                    board.add_scalar(f"{stage.name}/learning_rate", rate, step)
+                    board.add_scalar(f"{stage.name}/gradient_norm", float(norm), step)
+                if stage.validate is not None and (step % loop.validate_every == 0 or step == settings.steps):
+                    figures = dict(stage.validate(average))
+                    with (folder / "validation.jsonl").open("a", encoding="utf-8") as file:
+                        file.write(json.dumps({"step": step, **figures}) + "\n")
+                    for name, figure in figures.items():
+                        board.add_scalar(f"{stage.name}/{name}", figure, step)
+                    log.info("%s step %d: %s", stage.name, step, figures)
+                if step % loop.checkpoint_every == 0 or step == settings.steps:
+                    losses.flush()
+                    checkpoint.save(path, step, network, average, optimiser, stage.settings)
+        except KeyboardInterrupt:
+            losses.flush()
+            checkpoint.save(path, step, network, average, optimiser, stage.settings)
+            raise
+        log.info("%s: %d steps in %.0f s", stage.name, settings.steps, time.monotonic() - start)
+    return average
+
+
+@torch.no_grad()
+def _average_into(average: nn.Module, network: nn.Module, decay: float) -> None:
+    mean: list[Tensor] = list(average.parameters())
+    now: list[Tensor] = list(network.parameters())
+    torch._foreach_lerp_(mean, now, 1.0 - decay)
+    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(current)
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the lines of a killed run that lie after the checkpoint, so that each step stands once."""
+    if not path.is_file():
+        return
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")

@@ -1,0 +1,280 @@
+"""The whole training of a translation model: priors, their out-of-fold estimates, one denoiser a view, a model folder."""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+
+from pet_pipeline._version import __version__
+from pet_pipeline.configs.loading import as_yaml
+from pet_pipeline.configs.model import ModelDescription
+from pet_pipeline.configs.schema import TrainingSettings
+from pet_pipeline.data.dataset import PackedCase, pack
+from pet_pipeline.data.files import write_text
+from pet_pipeline.data.manifest import Manifest
+from pet_pipeline.diffusion.objective import Objective
+from pet_pipeline.errors import UsageError
+from pet_pipeline.models.card import model_card
+from pet_pipeline.models.devices import DTYPE, Compute, choose
+from pet_pipeline.models.registry import build, parameter_count
+from pet_pipeline.models.weights import save_folder
+from pet_pipeline.seeding import derive_seed
+from pet_pipeline.training import steps
+from pet_pipeline.training.estimates import residual_scale, write_estimates
+from pet_pipeline.training.folds import Fold, assign
+from pet_pipeline.training.loop import LoopSettings, Stage, run
+from pet_pipeline.training.validation import denoiser_figures, prior_figures
+from pet_pipeline.types import View
+
+log = logging.getLogger(__name__)
+
+Task = Literal["prior", "madm"]
+
+VALIDATION_CASES = 6
+"""Whole volumes scored at each validation: enough to see a plateau, few enough to cost a small part of the training."""
+
+
+class Ticker(Protocol):
+    """Counts finished pieces of a piece of work."""
+
+    def __call__(self, done: float = 1, note: str = "") -> None:
+        """Count `done` more pieces."""
+        ...
+
+
+Progress = Callable[[str, float], AbstractContextManager[Ticker]]
+"""(description, total) -> a progress bar."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every stage of a run needs to know."""
+
+    folder: Path
+    settings: TrainingSettings
+    compute: Compute
+    progress: Progress
+    validation: tuple[PackedCase, ...]
+
+    def train(self, stage: Stage) -> nn.Module:
+        with self.progress(stage.name, stage.optimiser.steps) as tick:
+            done = 0
+
+            def on_step(_name: str, step: int, _total: int, loss: float) -> None:
+                nonlocal done
+                tick(step - done, f"loss {loss:.4f}")
+                done = step
+
+            autocast = None if self.compute.precision == "fp32" else DTYPE[self.compute.precision]
+            loop = LoopSettings(
+                self.compute.device,
+                autocast,
+                self.settings.checkpoint_every,
+                self.settings.log_every,
+                self.settings.validate_every,
+            )
+            return run(stage, self.folder / "stages" / stage.name, loop, on_step)
+
+
+def train_model(
+    manifest: Manifest,
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    progress: Progress,
+    task: Task = "madm",
+    resume: bool = False,
+    workers: int = 1,
+    name: str | None = None,
+    recipe: str = "",
+) -> Path:
+    """Train a model on the train split of a manifest, watching its val split; the test split is never opened.
+
+    Args:
+        manifest: pairs of input and learnt image.
+        settings: everything that shapes the result.
+        folder: of the run; holds packed cases, checkpoints, curves (TensorBoard and JSON lines), the model.
+        progress: makes progress bars.
+        task: `madm` for prior and views, `prior` for the prior alone.
+        resume: go on from the last checkpoints of the same run.
+        workers: processes that pack the cases.
+        name: of the model; the folder's name if not given.
+        recipe: the command that makes the model, for its card.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        UsageError: the run exists already and is not to be resumed, or had other settings; too few participants.
+    """
+    _claim(folder, settings, task, resume)
+    compute = choose(settings.device, settings.precision)
+    multiple = 2 ** max(len(settings.prior.widths), len(settings.denoiser.widths) - 1)
+    relevant = [case for case in manifest.cases if case.split in ("train", "val")]
+    with progress("bring cases onto the model grid", len(relevant)) as tick:
+        packed = pack(
+            manifest,
+            folder / "packed",
+            grid=settings.grid,
+            normalisation=settings.normalisation,
+            target=settings.target,
+            multiple=multiple,
+            workers=workers,
+            on_case=tick,
+        )
+    train = tuple(case for case in packed if case.split == "train")
+    validation = _spread_out([case for case in packed if case.split == "val"], VALIDATION_CASES)
+    this = _Run(folder, settings, compute, progress, validation)
+    participants = {case.participant_id for case in train}
+    if task == "prior":
+        folds: tuple[Fold, ...] = (Fold("prior", frozenset(participants), frozenset()),)
+    else:
+        folds = assign(participants, folds=settings.folds, prior_share=settings.prior_share, seed=settings.seed)
+    networks: dict[str, nn.Module] = {"prior": _train_priors(this, folds, train, estimate=task == "madm")}
+    resolved = settings
+    if task == "madm":
+        seen_by_denoisers = tuple(case for case in train if case.has("prior"))
+        if settings.denoiser.residual_on_prior and settings.diffusion.residual_scale is None:
+            scale = round(residual_scale(seen_by_denoisers, settings.normalisation), 4)
+            log.info("the prior leaves %.4f (RMS, normalised) to the diffusion", scale)
+            diffusion = settings.diffusion.model_copy(update={"residual_scale": scale})
+            resolved = settings.model_copy(update={"diffusion": diffusion})
+        this = _Run(folder, resolved, compute, progress, validation)
+        for view in View:
+            networks[view.value] = _train_view(this, view, seen_by_denoisers)
+    description = ModelDescription(
+        name=name or folder.resolve().name,
+        version=__version__,
+        task=task,
+        networks={},
+        grid=resolved.grid,
+        normalisation=resolved.normalisation,
+        diffusion=resolved.diffusion,
+        sampler=resolved.sampler,
+        target=resolved.target,
+        training=_facts(train, folds, resolved, compute),
+        demonstration=_simulated(manifest),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        recipe=recipe or f"pet-pipeline train {task}",
+    )
+    model = folder / "model"
+    saved = save_folder(model, description, networks, "")
+    save_folder(model, saved.description, networks, model_card(saved.description))
+    return model
+
+
+def _train_priors(this: _Run, folds: Sequence[Fold], train: Sequence[PackedCase], *, estimate: bool) -> nn.Module:
+    """Train every fold's prior and write the estimates of those it has not seen; returns the last, the model's own."""
+    settings = this.settings
+    network: nn.Module | None = None
+    for fold in folds:
+        mine = tuple(case for case in train if case.participant_id in fold.learns_from)
+        stage = Stage(
+            fold.name,
+            _fresh("prior3d", settings.prior.model_dump(), settings.seed, fold.name),
+            settings.prior_optimiser,
+            partial(steps.prior_batch, mine, settings, fold.name),
+            steps.prior_loss,
+            partial(prior_figures, cases=this.validation, settings=settings, compute=this.compute)
+            if this.validation and fold is folds[-1]
+            else None,
+            _identity(settings, "prior", "prior_optimiser", cases=len(mine)),
+        )
+        network = this.train(stage).eval()
+        others = [case for case in train if case.participant_id in fold.estimates]
+        if fold is folds[-1]:
+            others += this.validation
+        if estimate and others:
+            with this.progress(f"estimates of {fold.name}", len(others)) as tick:
+                write_estimates(network, fold, others, settings.normalisation, this.compute, tick)
+    if network is None:
+        raise ValueError("there must be at least one fold")
+    return network
+
+
+def _train_view(this: _Run, view: View, cases: Sequence[PackedCase]) -> nn.Module:
+    settings = this.settings
+    residual = settings.denoiser.residual_on_prior
+    objective = Objective.from_settings(settings.diffusion, residual_on_prior=residual)
+    stage = Stage(
+        view.value,
+        _fresh("unet25d", settings.denoiser.model_dump(), settings.seed, view.value),
+        settings.denoiser_optimiser,
+        partial(steps.denoiser_batch, cases, settings, view, view.value),
+        partial(steps.denoiser_loss, objective=objective, residual=residual),
+        partial(denoiser_figures, view=view, cases=this.validation, settings=settings, compute=this.compute)
+        if this.validation
+        else None,
+        _identity(settings, "denoiser", "denoiser_optimiser", "diffusion", cases=len(cases)),
+    )
+    return this.train(stage).eval()
+
+
+def _fresh(architecture: str, settings: dict[str, Any], seed: int, name: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, name, "weights"))
+        return build(architecture, settings)
+
+
+def _identity(settings: TrainingSettings, *groups: str, cases: int) -> str:
+    """What a checkpoint must agree with: the groups of settings that shape the stage."""
+    common = ("seed", "target", "grid", "normalisation", "augmentation")
+    content = {name: settings.model_dump(mode="json")[name] for name in (*common, *groups)}
+    return json.dumps({**content, "cases": cases}, sort_keys=True)
+
+
+def _claim(folder: Path, settings: TrainingSettings, task: str, resume: bool) -> None:
+    """Record the resolved settings of a new run, or check that a resumed one has the same."""
+    record = folder / "settings.yaml"
+    text = f"# task: {task}\n{as_yaml(settings)}"
+    if record.is_file():
+        if not resume:
+            raise UsageError(f"{folder}: holds a run already; go on with --resume or name another --output")
+        if record.read_text(encoding="utf-8") != text:
+            raise UsageError(
+                f"{folder}: the run there has other settings ({record.name}); use the same ones to resume it"
+            )
+    write_text(record, text)
+
+
+def _spread_out(cases: Sequence[PackedCase], count: int) -> tuple[PackedCase, ...]:
+    """At most `count` cases, evenly over the list, so that several participants and doses are among them."""
+    stride = max(math.ceil(len(cases) / count), 1)
+    return tuple(cases[stride // 2 :: stride])
+
+
+def _simulated(manifest: Manifest) -> bool:
+    description = manifest.root / "dataset_description.json"
+    if not description.is_file():
+        return False
+    return bool(json.loads(description.read_text(encoding="utf-8")).get("Simulated", False))
+
+
+def _facts(
+    train: Sequence[PackedCase], folds: Sequence[Fold], settings: TrainingSettings, compute: Compute
+) -> dict[str, Any]:
+    """What the card says about the training."""
+    return {
+        "participants": len({case.participant_id for case in train}),
+        "cases": len(train),
+        "doses_percent": sorted({case.dose for case in train if not math.isnan(case.dose)}),
+        "scanners": sorted({case.scanner for case in train if case.scanner}),
+        "priors": {
+            fold.name: f"learnt from {len(fold.learns_from)}, estimated {len(fold.estimates)}" for fold in folds
+        },
+        "prior_steps": settings.prior_optimiser.steps,
+        "prior_parameters": parameter_count(build("prior3d", settings.prior.model_dump())),
+        "denoiser_steps_a_view": settings.denoiser_optimiser.steps,
+        "denoiser_parameters_a_view": parameter_count(build("unet25d", settings.denoiser.model_dump())),
+        "precision": compute.precision,
+        "seed": settings.seed,
+    }

@@ -1,0 +1,84 @@
+"""One update of each task as pure functions: which examples step n sees, and the loss on them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pet_pipeline.configs.schema import TrainingSettings
+from pet_pipeline.data.dataset import Augmentation, PackedCase, draw_patch, draw_slice
+from pet_pipeline.diffusion.objective import Objective, draw_times
+from pet_pipeline.seeding import derive_seed, generator
+from pet_pipeline.training.loop import Batch
+from pet_pipeline.types import View
+
+
+def prior_batch(cases: Sequence[PackedCase], settings: TrainingSettings, stage: str, step: int) -> Batch:
+    """Patches for the prior: `condition` and `target`, each (B, 1, x, y, z), normalised; decided by (seed, stage, step)."""
+    rng = generator(settings.seed, stage, step)
+    patches = []
+    for _ in range(settings.prior_optimiser.batch):
+        case = cases[int(rng.integers(len(cases)))]
+        augmentation = Augmentation.draw(settings.augmentation, rng)
+        patches.append(
+            draw_patch(
+                case,
+                ("condition", "target"),
+                settings.prior_optimiser.patch,
+                settings.normalisation,
+                augmentation,
+                rng,
+            )
+        )
+    return {
+        name: torch.from_numpy(np.stack([patch[name] for patch in patches]))[:, None]
+        for name in ("condition", "target")
+    }
+
+
+def prior_loss(network: nn.Module, batch: Batch) -> Tensor:
+    """Mean squared error in normalised values: the network learns the posterior mean, the best one-step guess."""
+    error = network(batch["condition"]).float() - batch["target"]
+    return error.square().mean()
+
+
+def denoiser_batch(cases: Sequence[PackedCase], settings: TrainingSettings, view: View, stage: str, step: int) -> Batch:
+    """Slices for a view's denoiser, with times and noise; decided by (seed, stage, step).
+
+    Returns:
+        `condition` (B, C, h, w), `prior`, `target`, `noise` (B, 1, h, w), `t` (B,).
+    """
+    rng = generator(settings.seed, stage, step)
+    examples = []
+    for _ in range(settings.denoiser_optimiser.batch):
+        case = cases[int(rng.integers(len(cases)))]
+        examples.append(
+            draw_slice(
+                case,
+                view,
+                side=settings.denoiser_optimiser.crop,
+                slab_half_width=settings.denoiser.slab_half_width,
+                prior_half_width=settings.denoiser.prior_half_width,
+                normalisation=settings.normalisation,
+                augmentation=Augmentation.draw(settings.augmentation, rng),
+                rng=rng,
+            )
+        )
+    batch = {
+        name: torch.from_numpy(np.stack([getattr(example, name) for example in examples]))
+        for name in ("condition", "prior", "target")
+    }
+    noises = torch.Generator().manual_seed(derive_seed(settings.seed, stage, step, "noise"))
+    batch["t"] = draw_times(len(examples), noises, longest=settings.diffusion.t_max)
+    batch["noise"] = torch.randn(batch["target"].shape, generator=noises)
+    return batch
+
+
+def denoiser_loss(network: nn.Module, batch: Batch, objective: Objective, *, residual: bool) -> Tensor:
+    """The objective's weighted squared error at the batch's own times and noise."""
+    prior = batch["prior"] if residual else None
+    x_0, noise, t = batch["target"], batch["noise"], batch["t"]
+    x_t = objective.noisy(x_0, noise, t)
+    prediction = network(objective.network_input(x_t, t, prior), t, batch["condition"])
+    return objective.loss(prediction, objective.target(x_0, noise, t, prior), t)

@@ -1,0 +1,29 @@
+"""Array aliases and the three views of a volume."""
+
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+"""Any floating array; docstrings give axes and units."""
+
+Float32Array = npt.NDArray[np.float32]
+
+IntArray = npt.NDArray[np.integer[Any]]
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class View(Enum):
+    """A direction of slicing. Volumes are (x, y, z): x left-right, y back-front, z feet-head."""
+
+    SAGITTAL = "sagittal"
+    CORONAL = "coronal"
+    AXIAL = "axial"
+
+    @property
+    def axis(self) -> int:
+        """The volume axis along which this view's slices are stacked: sagittal 0, coronal 1, axial 2."""
+        return {"sagittal": 0, "coronal": 1, "axial": 2}[self.value]

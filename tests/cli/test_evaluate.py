@@ -1,0 +1,212 @@
+"""`pet-pipeline evaluate` from files to exit status."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from scipy.ndimage import gaussian_filter
+from typer.testing import CliRunner
+
+from pet_pipeline.cli.evaluate import evaluate
+from pet_pipeline.data.manifest import Case, Manifest
+from pet_pipeline.data.nifti import write
+from pet_pipeline.data.volume import Volume
+from pet_pipeline.errors import InputRefused, PartialFailure, PetPipelineError, UsageError
+from pet_pipeline.evaluation.report import read_metrics
+from pet_pipeline.geometry import Geometry
+from pet_pipeline.units import Unit
+
+SHAPE, SPACING = (28, 24, 32), (5.0, 5.0, 5.0)
+GRID = Geometry.regular(SHAPE, SPACING)
+
+
+def _labels() -> np.ndarray:
+    x, y, z = np.meshgrid(*[np.arange(n) * 5.0 - n * 2.5 for n in SHAPE], indexing="ij")
+    labels = ((x / 60) ** 2 + (y / 48) ** 2 < 1).astype(np.float32)
+    labels[(x - 15) ** 2 + y**2 + (z - 20) ** 2 < 28**2] = 2
+    labels[(x + 30) ** 2 + y**2 + (z + 30) ** 2 < 12**2] = 3
+    return labels
+
+
+def _truth() -> np.ndarray:
+    activity = np.array([0.0, 0.7, 2.2, 7.0])[_labels().astype(int)]
+    return gaussian_filter(activity, 0.6).astype(np.float32)
+
+
+def _save(path: Path, data: np.ndarray, geometry: Geometry = GRID, unit: Unit = Unit.SUV) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, Volume(data.astype(np.float32), geometry, unit))
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path) -> Path:
+    truth = _truth()
+    for name, factor in (("sub-01_pet", 1.1), ("sub-02_pet", 0.9)):
+        _save(tmp_path / "pred" / f"{name}_acsd.nii.gz", factor * truth)
+        _save(tmp_path / "ref" / f"{name}.nii.gz", truth)
+        _save(tmp_path / "labels" / f"{name[:6]}_dseg.nii.gz", _labels(), unit=Unit.LABEL)
+    (tmp_path / "labels" / "dseg.tsv").write_text("index\tname\n0\tbackground\n1\tmuscle\n2\tliver\n3\tlesion_1\n")
+    return tmp_path
+
+
+def _run(*arguments: str | Path) -> tuple[str, PetPipelineError | None]:
+    app = typer.Typer()
+    app.command()(evaluate)
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exception is None or isinstance(result.exception, PetPipelineError | SystemExit), result.exception
+    return result.stdout, result.exception if isinstance(result.exception, PetPipelineError) else None
+
+
+def _value(root: Path, case: str, region: str, metric: str) -> float:
+    rows = read_metrics(root / "out" / "metrics.tsv")
+    (found,) = (r.value for r in rows if (r.case_id, r.region, r.metric) == (case, region, metric))
+    return found
+
+
+def test_two_folders_give_a_table_and_two_files(folders, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    out, error = _run(folders / "pred", folders / "ref", "--output", folders / "out", "--labels", folders / "labels",
+                      "--method", "MADM")  # fmt: skip
+    assert error is None
+    assert "2 cases against" in out
+    assert "MADM: bias of SUVmean by organ" in out
+    assert "liver" in out
+    assert "0 of 2 conspicuous lesions" in out
+    assert _value(folders, "sub-01_pet", "organ:liver", "suv_mean_bias") == pytest.approx(10.0, abs=0.01)
+    assert _value(folders, "sub-02_pet", "lesion:lesion_1", "suv_peak_recovery") == pytest.approx(0.9, abs=1e-3)
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert summary["n_patients"] == 2
+    assert summary["schema_version"] == 1
+
+
+def test_other_axis_order_in_the_file_is_the_same_place(folders):
+    """A prediction stored head to feet, with x and y swapped, is scored as the same volume."""
+    _run(folders / "pred", folders / "ref", "--output", folders / "out", "--labels", folders / "labels")
+    before = read_metrics(folders / "out" / "metrics.tsv")
+    turned = np.transpose(1.1 * _truth(), (1, 0, 2))[:, :, ::-1]
+    affine = GRID.affine @ np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, SHAPE[2] - 1], [0, 0, 0, 1.0]])
+    _save(folders / "pred" / "sub-01_pet_acsd.nii.gz", turned, Geometry((SHAPE[1], SHAPE[0], SHAPE[2]), affine))
+    _run(folders / "pred", folders / "ref", "--output", folders / "out", "--labels", folders / "labels")
+    after = read_metrics(folders / "out" / "metrics.tsv")
+    np.testing.assert_allclose([r.value for r in after], [r.value for r in before], rtol=1e-5, atol=1e-6)
+
+
+def test_a_manifest_brings_references_and_labels(folders):
+    root = folders / "cohort"
+    nac = _save(root / "nac.nii.gz", _truth() / 4)
+    clean = _save(root / "clean.nii.gz", _truth())
+    labels = _save(root / "sub-01" / "sub-01_dseg.nii.gz", _labels(), unit=Unit.LABEL)
+    (root / "dseg.tsv").write_text("index\tname\tkind\n1\tmuscle\torgan\n2\tliver\torgan\n3\tnode\tlesion\n")
+    Manifest(root, (Case("c1", "p1", "s", "test", nac, noise_free=clean, labels=labels, dose=5.0),)).save(
+        root / "manifest.tsv"
+    )
+    _save(folders / "made" / "c1_acsd.nii.gz", 1.05 * _truth())
+    _, error = _run(folders / "made", "--manifest", root / "manifest.tsv", "--output", folders / "out")
+    assert error is None
+    assert _value(folders, "c1", "organ:liver", "suv_mean_bias") == pytest.approx(5.0, abs=0.01)
+    assert _value(folders, "c1", "lesion:node", "suv_max_recovery") == pytest.approx(1.05, abs=1e-3)
+
+
+def test_a_twin_in_the_manifest_shows_what_is_invented(folders):
+    """The method paints the lesion into the twin as well: 1 of 1 invented, and lost, for the data did not make it."""
+    root = folders / "cohort"
+    nac, clean = _save(root / "nac.nii.gz", _truth() / 4), _save(root / "clean.nii.gz", _truth())
+    without = _save(root / "without.nii.gz", np.where(_labels() == 3, 0.7, _truth()))
+    labels = _save(root / "dseg.nii.gz", _labels(), unit=Unit.LABEL)
+    (root / "dseg.tsv").write_text("index\tname\n1\tmuscle\n2\tliver\n3\tlesion_1\n")
+    case = Case("c", "p", "s", "test", nac, noise_free=clean, labels=labels)
+    twin = Case("c_twin", "p", "s", "test", nac, noise_free=without, labels=labels, extra={"lesion_free_of": "c"})
+    Manifest(root, (case, twin)).save(root / "manifest.tsv")
+    for name in ("c", "c_twin"):
+        _save(folders / "made" / f"{name}_acsd.nii.gz", _truth())
+    out, error = _run(folders / "made", root / "manifest.tsv", "--output", folders / "out")
+    assert error is None
+    assert "1 of 1 sites" in out
+    assert _value(folders, "c", "lesions", "lost") == 1
+    assert {r.case_id for r in read_metrics(folders / "out" / "metrics.tsv")} == {"c"}
+
+
+def test_another_grid_is_refused_and_the_others_are_scored(folders):
+    shifted = Geometry(SHAPE, GRID.affine + np.array([[0, 0, 0, 5.0]] + [[0, 0, 0, 0]] * 3))
+    _save(folders / "pred" / "sub-01_pet_acsd.nii.gz", _truth(), shifted)
+    out, error = _run(folders / "pred", folders / "ref", "--output", folders / "out", "--json")
+    assert isinstance(error, PartialFailure)
+    cases = {Path(c["input"]).name: c for c in json.loads(out)["cases"]}
+    assert cases["sub-01_pet_acsd.nii.gz"]["status"] == "refused"
+    assert "another place" in cases["sub-01_pet_acsd.nii.gz"]["message"]
+    assert cases["sub-02_pet_acsd.nii.gz"]["status"] == "done"
+    assert {r.case_id for r in read_metrics(folders / "out" / "metrics.tsv")} == {"sub-02_pet"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (np.zeros(SHAPE), "zero everywhere"),
+        (_truth() * 5000.0, "needed is SUV"),
+        (_truth()[:, :, :-2], "shape"),
+        (np.where(_truth() > 1, np.nan, _truth()), "NaN"),
+    ],
+)
+def test_a_reference_that_is_none_is_refused(folders, reference, message):
+    for name in ("sub-01_pet", "sub-02_pet"):
+        _save(folders / "ref" / f"{name}.nii.gz", reference, Geometry.regular(reference.shape, SPACING))
+    out, error = _run(folders / "pred", folders / "ref", "--output", folders / "out", "--json")
+    assert isinstance(error, InputRefused)
+    assert all(message in case["message"] for case in json.loads(out)["cases"])
+    assert not (folders / "out").exists()
+
+
+def test_a_nac_volume_is_no_reference(folders):
+    for side, suffix in (("pred2", "_acsd"), ("ref2", "")):
+        _save(folders / side / f"sub-1_rec-nacstat_pet{suffix}.nii.gz", _truth())
+    _, error = _run(folders / "pred2", folders / "ref2", "--output", folders / "out")
+    assert isinstance(error, InputRefused)
+
+
+def test_the_same_file_twice_is_remarked(folders):
+    out, error = _run(folders / "ref", folders / "ref", "--output", folders / "out", "--json")
+    assert error is None
+    assert any("is it the same file" in line for line in json.loads(out)["warnings"])
+    json.loads((folders / "out" / "summary.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_labels_without_a_name_are_remarked(folders):
+    (folders / "labels" / "dseg.tsv").write_text("index\tname\n1\tmuscle\n2\tliver\n")
+    out, _ = _run(
+        folders / "pred", folders / "ref", "--output", folders / "out", "--labels", folders / "labels", "--json"
+    )
+    assert any("labels 3 are not in dseg.tsv" in line for line in json.loads(out)["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pred", "ref"], "--output"),
+        (["pred", "--output", "out"], "compare with what"),
+        (["pred", "nowhere", "--output", "out"], "does not exist"),
+        (["pred", "labels", "--output", "out"], "none of the 2 predictions"),
+        (["pred", "ref", "--output", "out", "--reference", "target"], "needs --manifest"),
+        (["pred", "--manifest", "ref/m.tsv", "--output", "out", "--reference", "best"], "noise_free, target"),
+    ],
+)
+def test_wrong_use_says_what_is_needed(folders, monkeypatch, arguments, message):
+    monkeypatch.chdir(folders)
+    _, error = _run(*arguments)
+    assert isinstance(error, UsageError)
+    assert message in str(error)
+    assert not (folders / "out").exists()
+
+
+def test_help_needs_no_heavy_library():
+    import subprocess
+
+    code = (
+        "import sys, pet_pipeline.cli.evaluate;"
+        "print([m for m in ('torch', 'scipy', 'skimage', 'matplotlib', 'nibabel', 'numpy') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"

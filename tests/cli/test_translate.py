@@ -1,0 +1,187 @@
+"""`pet-pipeline translate` and `check` as typed: exit statuses, JSON, what is printed where."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pet_pipeline.cli.app import app, main
+
+MakePet = Callable[..., Path]
+
+
+@pytest.fixture
+def pet_pipeline(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process: arguments -> (exit status, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pet-pipeline", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "1000")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return int(left.value.code or 0), out, err
+
+    return call
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def test_done_then_skipped(pet_pipeline: Call, phantom_pet_file: Path, tiny_model: Path, tmp_path: Path) -> None:
+    command = ("translate", phantom_pet_file, "--output", tmp_path / "out", "--model", tiny_model, "--steps", 1, "--json")
+    for status in ("done", "skipped"):
+        code, out, _ = pet_pipeline(*command)
+        assert code == 0
+        target = tmp_path / "out" / "phantom_pet_acsd.nii.gz"
+        case = json.loads(out)["cases"][0]
+        assert {name: case[name] for name in ("input", "output", "status")} == {
+            "input": str(phantom_pet_file), "output": str(target), "status": status,
+        }  # fmt: skip
+    code, out, err = pet_pipeline(*command, "--seed", 5)
+    assert code == 4
+    assert json.loads(out)["cases"][0]["status"] == "failed"
+    assert "--overwrite" in err
+
+
+def test_every_option_arrives(pet_pipeline: Call, phantom_pet_file: Path, tiny_model: Path, tmp_path: Path) -> None:
+    code, _, err = pet_pipeline(
+        "translate", phantom_pet_file, "-o", tmp_path, "--model", tiny_model, "--steps", 3, "--solver", "dpmpp2m",
+        "--fusion", "sample", "--views", "coronal, axial", "--start", "noise", "--t-start", 0.4, "--device", "cpu",
+        "--precision", "fp32", "--batch-slices", 5, "--seed", 9, "--input-unit", "suv", "--fill-nan",
+    )  # fmt: skip
+    assert code == 0, err
+    sidecar = json.loads((tmp_path / "phantom_pet_acsd.json").read_text())
+    expected = {
+        "steps": 3, "solver": "dpmpp2m", "fusion": "sample", "views": ["coronal", "axial"], "start": "noise",
+        "t_start": 0.4, "precision": "fp32", "input_unit": "suv", "fill_nan": True, "prior_only": False,
+    }  # fmt: skip
+    assert {name: sidecar["options"][name] for name in expected} == expected
+    assert (sidecar["seed"], sidecar["precision"]) == (9, "fp32")
+    assert sidecar["device"].startswith("cpu")
+
+
+def test_statuses_3_and_4(pet_pipeline: Call, make_pet: MakePet, tiny_model: Path, tmp_path: Path) -> None:
+    bad = make_pet("in/constant.nii.gz", data=np.full((20, 20, 20), 2.0, np.float32))
+    tail = ("--output", tmp_path / "out", "--model", tiny_model, "--steps", 1, "--json")
+    code, out, err = pet_pipeline("translate", bad, *tail)
+    assert code == 3
+    assert json.loads(out)["cases"][0]["status"] == "refused"
+    assert "constant" in err
+    make_pet("in/good.nii.gz")
+    code, out, _ = pet_pipeline("translate", tmp_path / "in", *tail)
+    assert code == 4
+    assert [case["status"] for case in json.loads(out)["cases"]] == ["refused", "done"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--steps", 0), ("--views", "axial,axial"), ("--views", "top"), ("--batch-slices", "many"), ("--t-start", 1.5),
+     ("--assume-spacing", "4,4"), ("--frame", "first"), ("--device", "tpu"), ("--precision", "fp16", "--device", "cpu"),
+     ("--solver", "euler"), ("--weight-kg", -70), ("--input-unit", "relative", "--output-unit", "suv")],
+    ids=lambda arguments: " ".join(map(str, arguments)),
+)  # fmt: skip
+def test_wrong_options_are_2(
+    arguments: tuple[object, ...], pet_pipeline: Call, phantom_pet_file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    code, out, err = pet_pipeline(
+        "translate", phantom_pet_file, "--output", tmp_path / "out", "--model", tiny_model, *arguments
+    )
+    assert code == 2, err
+    assert out == ""
+    assert str(arguments[0]).lstrip("-").split("-")[0] in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_paths_and_models_that_are_not_there(pet_pipeline: Call, phantom_pet_file: Path, tmp_path: Path) -> None:
+    assert pet_pipeline("translate", tmp_path / "absent.nii", "--output", tmp_path / "out")[0] == 2
+    code, _, err = pet_pipeline("translate", phantom_pet_file, "--output", tmp_path / "out", "--model", tmp_path / "none")
+    assert code == 5
+    assert "none" in err
+
+
+def test_check_tells_and_writes_only_the_sheet(
+    pet_pipeline: Call, make_pet: MakePet, tiny_model: Path, tmp_path: Path
+) -> None:
+    make_pet("in/good.nii.gz")
+    make_pet("in/zero.nii.gz", data=np.zeros((20, 20, 20), np.float32))
+    before = sorted(tmp_path.rglob("*"))
+    sheet = tmp_path / "sheet.png"
+    code, out, _ = pet_pipeline("check", tmp_path / "in", "--model", tiny_model, "--sheet", sheet, "--json")
+    assert code == 4
+    good, zero = json.loads(out)["cases"]
+    assert (good["status"], zero["status"]) == ("ok", "refused")
+    assert "all zero" in zero["message"]
+    assert good["unit"] == "suv"
+    assert good["shape"] == [40, 28, 24]
+    # the phantom is an ellipse of 0.75 x 0.7 of the half axes: 94 mm x 65 mm x 120 mm
+    assert good["body_ml"] == pytest.approx(np.pi / 4 * 15.0 * 9.8 * 12.0, rel=0.15)
+    assert all(side % 8 == 0 for side in good["box_shape"])
+    assert sorted(set(tmp_path.rglob("*")) - set(before)) == [sheet]
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    assert pet_pipeline("check", tmp_path / "in" / "good.nii.gz", "--model", tiny_model)[0] == 0
+
+
+def test_check_takes_only_png(pet_pipeline: Call, phantom_pet_file: Path, tiny_model: Path, tmp_path: Path) -> None:
+    code, _, err = pet_pipeline("check", phantom_pet_file, "--model", tiny_model, "--sheet", tmp_path / "sheet.pdf")
+    assert code == 2
+    assert ".png" in err
+
+
+def test_doctor_tells_what_would_be_used(pet_pipeline: Call) -> None:
+    code, out, _ = pet_pipeline("doctor", "--json")
+    assert code == 0
+    content = json.loads(out)
+    assert content["versions"]["torch"]
+    assert content["devices"][0].startswith("cpu")
+    assert content["used"]["precision"].split()[0] in {"bf16", "fp32"}
+    assert content["free_mb"]["disk here"] > 0
+    code, out, _ = pet_pipeline("doctor")
+    assert code == 0
+    assert "would be used" in out
+
+
+def test_models_verify_finds_damage(pet_pipeline: Call, tiny_model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    code, out, _ = pet_pipeline("models", "verify", tiny_model, "--json")
+    assert code == 0
+    assert set(json.loads(out)["files"]) == {f"{role}.safetensors" for role in ("prior", "axial", "coronal", "sagittal")}
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    weights = copy / "axial.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\1\0")
+    code, _, err = pet_pipeline("models", "verify", copy)
+    assert code == 5
+    assert "axial.safetensors" in err
+    code, out, _ = pet_pipeline("models", "show", tiny_model)
+    assert code == 0
+    assert "Untrained" in out
+    assert json.loads(pet_pipeline("models", "show", tiny_model, "--json")[1])["name"] == "tiny-test"
+    assert isinstance(json.loads(pet_pipeline("models", "list", "--json")[1])["models"], list)
+
+
+def test_help_of_every_verb_names_its_options() -> None:
+    helped = CliRunner().invoke(app, ["translate", "--help"], env={"COLUMNS": "200"}).output
+    for option in ("--model", "--steps", "--fusion", "--views", "--batch-slices", "--seed", "--overwrite", "--json"):
+        assert option in helped
+
+
+def test_importing_the_package_is_light_and_its_calls_are_there() -> None:
+    program = (
+        "import sys, pet_pipeline, pet_pipeline.cli.app\n"
+        "heavy = {'torch', 'monai', 'scipy', 'SimpleITK', 'matplotlib', 'skimage', 'nibabel'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert callable(pet_pipeline.load_model) and callable(pet_pipeline.translate)\n"
+        "assert 'torch' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -1,0 +1,93 @@
+"""Fixtures that several floors share: an untrained model folder and a PET file, both tiny and made in the test."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+SHAPE = (40, 28, 24)
+SPACING_MM = (5.0, 5.0, 5.0)
+
+
+def phantom_array(shape: tuple[int, int, int] = SHAPE, *, seed: int = 0) -> np.ndarray:
+    """An elliptic cylinder of SUV about 1 with a hot sphere and noise, air around it; (x, y, z) float32."""
+    x, y, z = np.meshgrid(*(np.linspace(-1.0, 1.0, n) for n in shape), indexing="ij")
+    body = (x / 0.75) ** 2 + (y / 0.7) ** 2 < 1.0
+    hot = (x - 0.25) ** 2 + (y + 0.1) ** 2 + (z - 0.2) ** 2 < 0.04
+    noise = np.random.default_rng(seed).normal(0.0, 0.15, shape)
+    return (np.where(body, 1.0 + 4.0 * hot + noise, 0.0)).clip(0.0).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with small random networks: every stage does something, nothing has been learnt."""
+    import torch
+
+    from pet_pipeline.configs.model import ModelDescription
+    from pet_pipeline.configs.schema import DenoiserSettings, DiffusionSettings, PriorSettings, SamplerSettings
+    from pet_pipeline.models import registry, weights
+
+    denoiser = DenoiserSettings(
+        widths=(8, 16), attention_levels=(), attention_head_width=8, slab_half_width=1, prior_half_width=0
+    )
+    prior = PriorSettings(widths=(4, 8))
+    roles = {"prior": ("prior3d", prior), **dict.fromkeys(("axial", "coronal", "sagittal"), ("unet25d", denoiser))}
+    networks = {}
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        for role, (architecture, settings) in roles.items():
+            networks[role] = registry.build(architecture, settings.model_dump())
+            for parameter in networks[role].parameters():
+                if not parameter.any():  # last convolutions start at zero: no part must be silent
+                    parameter.normal_(std=0.02)
+    description = ModelDescription(
+        name="tiny-test",
+        version="0",
+        networks={},
+        diffusion=DiffusionSettings(residual_scale=0.3),
+        sampler=SamplerSettings(steps=2),
+        demonstration=True,
+        intended_use="Tests only; not for diagnosis.",
+    )
+    path = tmp_path_factory.mktemp("models") / "tiny-test"
+    weights.save_folder(path, description, networks, "# tiny-test\n\nUntrained.\n")
+    return path
+
+
+@pytest.fixture
+def make_pet(tmp_path: Path) -> Callable[..., Path]:
+    """Write a phantom as NIfTI: make_pet(name, affine=..., shape=..., units=..., trailing=...) -> path."""
+
+    def make(
+        name: str = "scan.nii.gz",
+        *,
+        data: np.ndarray | None = None,
+        affine: np.ndarray | None = None,
+        units: str | None = "SUV",
+        folder: Path | None = None,
+        simulated: bool = False,
+    ) -> Path:
+        array = phantom_array() if data is None else data
+        place = np.diag([*SPACING_MM, 1.0]) if affine is None else affine
+        image = nib.Nifti1Image(array, place)
+        image.set_qform(place, code=1)
+        image.set_sform(place, code=2)
+        image.header.set_xyzt_units("mm")
+        path = (folder or tmp_path) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(image, path)
+        if units is not None:
+            facts = {"Units": units, "Simulated": simulated}
+            path.with_name(name.split("/")[-1].split(".nii")[0] + ".json").write_text(json.dumps(facts))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def phantom_pet_file(make_pet: Callable[..., Path]) -> Path:
+    """A PET in SUV with a sidecar that says so, 40 x 28 x 24 voxels of 5 mm."""
+    return make_pet("phantom_pet.nii.gz")

@@ -1,0 +1,114 @@
+"""The 2.5D denoiser: any size, any crop, condition part apart."""
+
+import pytest
+import torch
+
+from pet_pipeline.configs.schema import DenoiserSettings
+from pet_pipeline.models.unet25d import UNet25d
+
+
+def make(**settings: object) -> UNet25d:
+    torch.manual_seed(0)
+    network = UNet25d(
+        DenoiserSettings.model_validate(
+            {"widths": (8, 16, 16), "attention_levels": (2,), "attention_head_width": 8, "slab_half_width": 1}
+            | settings
+        )
+    ).eval()
+    for parameter in network.parameters():  # as after training: nothing at its zero start
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.15)
+    return network
+
+
+def inputs(network: UNet25d, height: int, breadth: int, batch: int = 2) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(3)
+    return (
+        torch.randn(batch, 1, height, breadth, generator=generator),
+        torch.rand(batch, generator=generator),
+        torch.randn(batch, network.settings.condition_channels, height, breadth, generator=generator),
+    )
+
+
+@pytest.mark.parametrize("norm", ["channel", "group"])
+@pytest.mark.parametrize("size", [(4, 8), (12, 20)])
+@torch.no_grad()
+def test_any_multiple_and_condition_apart(norm: str, size: tuple[int, int]) -> None:
+    network = make(norm=norm, blocks=2)
+    x_t, t, condition = inputs(network, *size)
+    whole = network(x_t, t, condition)
+    assert whole.shape == x_t.shape
+    assert torch.equal(network.forward_embedded(x_t, t, network.embed_condition(condition)), whole)
+
+
+@torch.no_grad()
+def test_one_time_serves_a_batch_and_strides_do_not_matter() -> None:
+    network = make()
+    x_t, _, condition = inputs(network, 8, 12)
+    both = network(x_t, torch.full((2,), 0.4), condition)
+    torch.testing.assert_close(network(x_t, torch.tensor([0.4]), condition), both)
+    strided = x_t.movedim(0, -1).contiguous().movedim(-1, 0)
+    torch.testing.assert_close(network(strided, torch.tensor([0.4]), condition), both)
+
+
+def test_other_sizes_are_refused() -> None:
+    network = make()
+    with pytest.raises(ValueError, match="multiples of 4"):
+        network(*inputs(network, 10, 12))
+
+
+@torch.no_grad()
+def test_far_from_the_edge_the_crop_does_not_matter() -> None:
+    network = make(attention_levels=())
+    x_t, t, condition = inputs(network, 96, 96, batch=1)
+    whole = network(x_t, t, condition)
+    crop = (..., slice(8, 88), slice(8, 88))  # a multiple of 4, as the levels halve twice
+    cropped = network(x_t[crop], t, condition[crop])
+    inner = (..., slice(32, -32), slice(32, -32))
+    torch.testing.assert_close(cropped[inner], whole[crop][inner], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(cropped, whole[crop], rtol=1e-4, atol=1e-5)  # at the edge it does
+
+
+@torch.no_grad()
+def test_group_norm_does_depend_on_the_crop() -> None:
+    network = make(attention_levels=(), norm="group")
+    x_t, t, condition = inputs(network, 96, 96, batch=1)
+    crop = (..., slice(8, 88), slice(8, 88))
+    inner = (..., slice(32, -32), slice(32, -32))
+    cropped, whole = network(x_t[crop], t, condition[crop]), network(x_t, t, condition)
+    assert not torch.allclose(cropped[inner], whole[crop][inner], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_every_input_reaches_the_output() -> None:
+    network = make()
+    x_t, t, condition = inputs(network, 8, 8, batch=1)
+    base = network(x_t, t, condition)
+    assert not torch.allclose(network(x_t + 1, t, condition), base)
+    assert not torch.allclose(network(x_t, t + 0.1, condition), base)
+    for channel in range(condition.shape[1]):
+        changed = condition.clone()
+        changed[:, channel] += 1
+        assert not torch.allclose(network(x_t, t, changed), base)
+
+
+def test_bfloat16_autocast_stays_close_and_trains() -> None:
+    network = make()
+    x_t, t, condition = inputs(network, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = network(x_t, t, condition)
+        low.float().square().mean().backward()
+    assert low.dtype == torch.bfloat16
+    full = network(x_t, t, condition)
+    assert float(((low.float() - full).norm() / full.norm()).detach()) < 0.05
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_paper_sized_network_has_the_reference_sections() -> None:
+    settings = DenoiserSettings(
+        widths=(136, 136, 272, 272, 408, 544), blocks=2, norm="group", attention_levels=(4, 5), attention_head_width=136
+    )
+    with torch.device("meta"):
+        network = UNet25d(settings)
+    assert network.multiple == 32
+    assert len(network.time.widths) == 2 * 2 * 6
