@@ -47,9 +47,7 @@ def demo(
         rows, named = demonstration.score_patients(manifest, output)
         picture = demonstration.draw_picture(manifest, output, rows)
     seconds = time.monotonic() - started
-    table = method_table(
-        rows, patients=named, title="Unseen patients at 5 % dose against the noise-free truth"
-    )
+    table = method_table(rows, patients=named, title="Unseen patients at 5 % dose against the noise-free truth")
     if json:
         lines = [dict(zip(table.header, line, strict=True)) for line in table.rows]
         print_json({"table": lines, "picture": str(picture), "seconds": round(seconds, 1)})

@@ -29,12 +29,9 @@ class NormalisationSettings(Settings):
     so that a bladder of SUV 30 does not own the loss; invertible everywhere.
     """
 
-    knee: PositiveFloat = Field(
-        8.0, description="where linear turns into logarithmic, in multiples of the scale"
-    )
-    spread: PositiveFloat = Field(
-        2.0, description="divides the result so that values in a body have about unit variance"
-    )
+    knee: PositiveFloat = Field(6.0, description="where linear turns into logarithmic, in multiples of the scale")
+    spread: PositiveFloat = Field(1.5, description="divides the result so that a body has about unit variance")
+    gain: PositiveFloat = Field(8.0, description="typical ratio of target to condition: 8 for NAC to AC, 1 for AC to AC")
 
 
 class PriorSettings(Settings):

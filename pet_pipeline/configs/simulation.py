@@ -22,8 +22,8 @@ class AcquisitionSettings(Settings):
     """Ranges from which the imperfections of one scan are drawn.
 
     Attributes:
-        scatter_ratio: scatter per true count and unit of attenuation line integral; 0.22 to 0.32 gives a scatter fraction
-            of 30 to 40 % in a torso.
+        scatter_ratio: scatter per true count and unit of attenuation line integral; 0.22 to 0.32 gives a scatter
+            fraction of 30 to 40 % in a torso.
         scatter_estimate_sd: standard deviation of the factor by which the scatter estimate is wrong.
         randoms_fraction: randoms as a share of prompts.
         counts_jitter: standard deviation of the logarithm of the count level, patient to patient.

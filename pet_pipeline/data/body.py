@@ -32,7 +32,7 @@ NO_AIR = 0.10
 much."""
 
 HOT_SHARE_PERCENT = 5.0
-"""Part of a field of view that hot organs may fill (a bladder in a crop of the pelvis) without being taken for the body."""
+"""Part of the field of view that hot organs may fill (a bladder in a pelvis crop) and not be taken for the body."""
 
 _HOT = 3.0
 _ROUNDS = 4

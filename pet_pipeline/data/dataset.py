@@ -31,11 +31,11 @@ AXIS_OF = {"x": 0, "y": 1, "z": 2}
 
 @dataclass(frozen=True)
 class PackedCase:
-    """One case on the model grid: float16 arrays (x, y, z) divided by the case's scale, linear in activity.
+    """One case on the model grid: float16 arrays (x, y, z) divided by their scales, linear in activity.
 
     Attributes:
         folder: holds `condition.npy`, `target.npy`, `mask.npy` (the body, 0 or 1) and, once computed, `prior.npy`.
-        scale: what one unit of the arrays means in the input's unit (SUV).
+        scale: what one unit of target and prior means in the input's unit (SUV).
     """
 
     case_id: str
@@ -132,13 +132,12 @@ def _pack_case(
         raise UsageError(
             f"{case.case_id}: {target} lies on another grid than its input; resample it onto the input's grid"
         )
-    scale = Normalisation.fit(
-        condition, frame.mask, knee=normalisation.knee, spread=normalisation.spread
-    ).scale
+    fitted = Normalisation.fit(condition, frame.mask, normalisation)
+    scale = fitted.of_target.scale
     packed = PackedCase(
         case.case_id, case.participant_id, case.split, case.dose, case.scanner, place, frame.shape, scale
     )
-    packed.write("condition", condition / scale)
+    packed.write("condition", condition / fitted.scale)
     packed.write("target", frame.forward(wanted) / scale)
     packed.write("mask", frame.mask.astype(np.float32))
     (place / "prior.npy").unlink(missing_ok=True)  # of other voxels

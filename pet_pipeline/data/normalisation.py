@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy import ndimage
 
+from pet_pipeline.configs.schema import NormalisationSettings
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.types import BoolArray, Float32Array
 
@@ -29,19 +30,22 @@ class Normalisation:
         scale: the value of x (its unit) that becomes 1 before the asinh.
         knee: where the linear part ends, in units of `scale`.
         spread: divides the result, so that values in a body have about unit variance, as diffusion expects.
+        gain: how much larger the target's values are than the condition's: an uncorrected image of a torso shows about
+            an eighth of the activity. A constant, so that the one scalar still comes from the condition alone.
     """
 
     scale: float
     knee: float
     spread: float = 1.0
+    gain: float = 1.0
 
     def __post_init__(self) -> None:
-        if not all(np.isfinite(v) and v > 0.0 for v in (self.scale, self.knee, self.spread)):
-            raise ValueError(f"scale {self.scale}, knee {self.knee}, spread {self.spread}: needed are positive numbers")
+        if not all(np.isfinite(v) and v > 0.0 for v in (self.scale, self.knee, self.spread, self.gain)):
+            raise ValueError(f"{self}: needed are positive numbers")
 
     @classmethod
-    def fit(cls, condition: Float32Array, mask: BoolArray, *, knee: float, spread: float = 1.0) -> "Normalisation":
-        """The scale is the median of the lightly smoothed condition (x, y, z) inside the mask.
+    def fit(cls, condition: Float32Array, mask: BoolArray, settings: NormalisationSettings) -> "Normalisation":
+        """The normalisation whose scale is the median of the lightly smoothed condition (x, y, z) inside the mask.
 
         Raises:
             InputRefused: no activity inside the mask.
@@ -53,7 +57,12 @@ class Normalisation:
             raise InputRefused(
                 f"median activity {scale:g} found inside the body; needed is a PET with positive activity"
             )
-        return cls(scale, knee, spread)
+        return cls(scale, settings.knee, settings.spread, settings.gain)
+
+    @property
+    def of_target(self) -> "Normalisation":
+        """The normalisation of the target: the same, its scale `gain` times larger."""
+        return Normalisation(self.scale * self.gain, self.knee, self.spread)
 
     def forward(self, x: T) -> T:
         """From the unit of `scale` to network values."""

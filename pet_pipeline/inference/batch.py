@@ -10,7 +10,7 @@ from pet_pipeline.data import nifti
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.errors import InputRefused, OutOfMemory, PartialFailure, PetPipelineError
 from pet_pipeline.inference import sidecar
-from pet_pipeline.inference.cautions import cautions
+from pet_pipeline.inference.cautions import cautions, refuse_grid
 from pet_pipeline.inference.intake import Intake, frames_wanted, take_in
 from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
@@ -144,6 +144,7 @@ def _run_case(job: Job, frame: int | None, work: Work) -> CaseResult:
     if not work.overwrite and _is_finished(job, plan):
         return CaseResult(job.case_id, job.source, job.target, "skipped", "finished by an earlier run")
     intake = take_in(job.source, work.reading, frame)
+    refuse_grid(work.translator.model.description, intake.template.geometry, str(job.source))
     warnings = [
         *intake.warnings,
         *cautions(work.translator.model.description, intake.template.geometry, simulated=intake.simulated),

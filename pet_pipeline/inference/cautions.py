@@ -1,6 +1,7 @@
-"""What a user should know before trusting a result: a demonstration model, an input far from what it was trained on."""
+"""An input far from what the model was trained on: refused where it makes no sense, else said aloud."""
 
 from pet_pipeline.configs.model import ModelDescription
+from pet_pipeline.errors import InputRefused
 from pet_pipeline.geometry import Geometry
 
 SPACING_RATIO = (0.25, 1.6)
@@ -11,6 +12,41 @@ LEAST_FIELD_MM = (200.0, 150.0, 150.0)
 
 LONGEST_FIELD_MM = 2200.0
 """Longer than any scanner's table travel: the spacing is probably wrong."""
+
+
+FIELD_BOUNDS_MM = (60.0, 4000.0)
+"""A field of view along any axis that a model of people can take at all: thicker than a mouse, no two scanners long."""
+
+COARSEST_RATIO = 4.0
+"""Input spacing over the model's, beyond which organs are a voxel or less and nothing can be told from the image."""
+
+
+def refuse_grid(description: ModelDescription, geometry: Geometry, name: str) -> None:
+    """Refuse a grid that the model cannot take.
+
+    Args:
+        description: the model.
+        geometry: of the input, any orientation.
+        name: how the message calls the input.
+
+    Raises:
+        InputRefused: voxels too large, or a field of view too small or too large for a person.
+    """
+    turned = geometry.reoriented(geometry.to_canonical())
+    low, high = FIELD_BOUNDS_MM
+    for axis, count, spacing, trained in zip(
+        "xyz", turned.shape, turned.spacing_mm, description.grid.spacing_mm, strict=True
+    ):
+        if spacing > COARSEST_RATIO * trained:
+            raise InputRefused(
+                f"{name}: spacing {spacing:.4g} mm along {axis} found, a grid the model cannot take; needed are at "
+                f"most {COARSEST_RATIO * trained:g} mm (mm is assumed: is the header in cm or m?)"
+            )
+        if not low <= count * spacing <= high:
+            raise InputRefused(
+                f"{name}: field of view {count * spacing:.4g} mm along {axis} found, a grid the model cannot take; "
+                f"needed are {low:g} to {high:g} mm of a person"
+            )
 
 
 def cautions(description: ModelDescription, geometry: Geometry, *, simulated: bool) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data.framing import Frame, frame_body
 from pet_pipeline.errors import InputRefused, PartialFailure, PetPipelineError
-from pet_pipeline.inference.cautions import cautions
+from pet_pipeline.inference.cautions import cautions, refuse_grid
 from pet_pipeline.inference.intake import frames_wanted, take_in
 from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions
@@ -99,6 +99,7 @@ def failure(found: Sequence[Inspection]) -> PetPipelineError | None:
 def _inspect(job: Job, frame: int | None, options: InputOptions, description: ModelDescription) -> Inspection:
     intake = take_in(job.source, options, frame)
     geometry = intake.template.geometry
+    refuse_grid(description, geometry, str(job.source))
     body, box = frame_body(intake.volume, description.grid.spacing_mm, multiple=BOX_MULTIPLE)
     warnings = [*intake.warnings, *cautions(description, geometry, simulated=intake.simulated)]
     return Inspection(

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.errors import ModelError, UsageError
 from pet_pipeline.inference import sampling_step
+from pet_pipeline.inference.cautions import refuse_grid
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.models import devices, memory, prior_step
@@ -197,17 +198,17 @@ class Translator:
 
         Raises:
             UsageError: options that the model cannot follow.
-            InputRefused: no activity in the body.
+            InputRefused: a grid that the model cannot take, or no activity in the body.
             OutOfMemory: memory ran out after every fallback.
         """
         options = options or TranslateOptions()
         sampler, description, device = self.sampler(options), self.model.description, self.compute.device
+        refuse_grid(description, volume.geometry, case_id)
         watch = _Stopwatch()
         memory.reset_peak(device)
         with watch.stage("frame", device):
             frame, box = frame_body(volume, description.grid.spacing_mm, multiple=self.multiple)
-            knee, spread = description.normalisation.knee, description.normalisation.spread
-            normalisation = Normalisation.fit(box, frame.mask, knee=knee, spread=spread)
+            normalisation = Normalisation.fit(box, frame.mask, description.normalisation)
             condition = normalisation.forward(torch.from_numpy(box).to(device))
         with watch.stage("prior", device):
             prior = prior_step.estimate(self.prior_network, condition, self.compute, self.multiple)
@@ -228,12 +229,12 @@ class Translator:
                     progress=progress,
                 )
         with watch.stage("back", device):
-            out = frame.inverse(_activity(result, normalisation), volume.unit)
+            out = frame.inverse(_activity(result, normalisation.of_target), volume.unit)
         return Translation(
             volume=out,
             frame=frame,
-            prior_box=_activity(prior, normalisation),
-            normalisation={"scale": normalisation.scale, "knee": knee, "spread": spread},
+            prior_box=_activity(prior, normalisation.of_target),
+            normalisation=asdict(normalisation),
             sampler=used,
             timing_s=watch.seconds,
             peak_memory_mb=memory.host_peak_mb(),

@@ -54,9 +54,7 @@ def _upper_parts(rng: np.random.Generator, e: float) -> list[Part]:
     """Spleen, stomach with contents and gas, pancreas, adrenals."""
     s = float(rng.uniform(0.8, 1.25))
     tilt = (float(rng.normal(0, 10)), float(rng.normal(-15, 8)), float(rng.normal(20, 10)))
-    result = parts(
-        [Ellipsoid(_near(rng, (-95, -30, 352), 4), (27 * s, 42 * s, 56 * s), tilt, e)], Tissue.SPLEEN, _ROOM
-    )
+    result = parts([Ellipsoid(_near(rng, (-95, -30, 352), 4), (27 * s, 42 * s, 56 * s), tilt, e)], Tissue.SPLEEN, _ROOM)
     full = float(rng.uniform(0.75, 1.2))
     path: list[Point] = [(-58, -12, 405), (-72, 10, 370), (-58, 38, 325), (-22, 52, 300), (16, 42, 306)]
     radii = [32 * full, 34 * full, 27 * full, 20 * full, 11.0]

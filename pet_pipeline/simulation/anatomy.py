@@ -111,7 +111,7 @@ def from_ct(
     uptake = draw_uptake(rng, "standard", settings)
     activity, _ = render(tissue, x, y, z, uptake, draw_texture(rng, x, y, z))
     mu = mu_from_hu(hu, kvp)
-    couch = np.where(inside, np.float32(0.0), mu)
+    couch = np.where(_grown(inside), np.float32(0.0), mu)
     lesions_only = np.zeros_like(activity)
     placed = add_lesions(rng, organ_sites(rng, tissue), (tissue, activity, lesions_only, mu), settings)
     return Phantom(
@@ -147,6 +147,13 @@ def _body(hu: Float32Array) -> BoolArray:
     return np.asarray(body)
 
 
+def _grown(body: BoolArray) -> BoolArray:
+    """The body and two voxels around it: the half-filled voxels of its skin are no couch."""
+    from scipy import ndimage
+
+    return np.asarray(ndimage.binary_dilation(body, np.ones((3, 3, 1), dtype=bool), iterations=2))
+
+
 def _on_grid(
     ct_hu: Float32Array, labels: IntArray, body: BoolArray, spacing_mm: Sequence[float], most_slices: int
 ) -> tuple[Float32Array, IntArray]:
@@ -169,6 +176,11 @@ def _on_grid(
     # A CT finer than the grid is averaged first, or thin bone would alias.
     sigma = [max(0.0, 0.35 * (s - 1.0)) for s in step]
     smooth = ndimage.gaussian_filter(ct_hu.astype(np.float32), sigma)
+    # The outermost half slice lies beyond the last slice's centre: it is that slice again, not air.
+    ends = ((0, 0), (0, 0), (1, 1))
+    smooth = np.pad(smooth, ends, mode="edge")
+    labels = np.pad(labels, ends, mode="edge")
+    offset[2] += 1.0
     shape = (*IN_PLANE, n_z)
     hu = ndimage.affine_transform(smooth, step, offset, shape, order=1, cval=_AIR_HU, output=np.float32)
     organ = ndimage.affine_transform(labels.astype(np.int32), step, offset, shape, order=0, cval=0, output=np.int32)

@@ -38,7 +38,17 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 def test_done_then_skipped(pet_pipeline: Call, phantom_pet_file: Path, tiny_model: Path, tmp_path: Path) -> None:
-    command = ("translate", phantom_pet_file, "--output", tmp_path / "out", "--model", tiny_model, "--steps", 1, "--json")
+    command = (
+        "translate",
+        phantom_pet_file,
+        "--output",
+        tmp_path / "out",
+        "--model",
+        tiny_model,
+        "--steps",
+        1,
+        "--json",
+    )
     for status in ("done", "skipped"):
         code, out, _ = pet_pipeline(*command)
         assert code == 0
@@ -104,7 +114,9 @@ def test_wrong_options_are_2(
 
 def test_paths_and_models_that_are_not_there(pet_pipeline: Call, phantom_pet_file: Path, tmp_path: Path) -> None:
     assert pet_pipeline("translate", tmp_path / "absent.nii", "--output", tmp_path / "out")[0] == 2
-    code, _, err = pet_pipeline("translate", phantom_pet_file, "--output", tmp_path / "out", "--model", tmp_path / "none")
+    code, _, err = pet_pipeline(
+        "translate", phantom_pet_file, "--output", tmp_path / "out", "--model", tmp_path / "none"
+    )
     assert code == 5
     assert "none" in err
 
@@ -155,7 +167,9 @@ def test_models_verify_finds_damage(pet_pipeline: Call, tiny_model: Path, tmp_pa
 
     code, out, _ = pet_pipeline("models", "verify", tiny_model, "--json")
     assert code == 0
-    assert set(json.loads(out)["files"]) == {f"{role}.safetensors" for role in ("prior", "axial", "coronal", "sagittal")}
+    assert set(json.loads(out)["files"]) == {
+        f"{role}.safetensors" for role in ("prior", "axial", "coronal", "sagittal")
+    }
     copy = tmp_path / "copy"
     shutil.copytree(tiny_model, copy)
     weights = copy / "axial.safetensors"

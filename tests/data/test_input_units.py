@@ -44,7 +44,7 @@ def test_option_then_sidecar_then_values() -> None:
     assert unit is Unit.SUV
     assert len(warnings) == 1
     assert "SUV is assumed" in warnings[0]
-    with pytest.raises(InputRefused, match="no unit stated.*--input-unit"):
+    with pytest.raises(InputRefused, match=r"no unit stated.*--input-unit"):
         resolve_unit(high, "a", option=None, sidecar=None)
 
 

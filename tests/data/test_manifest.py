@@ -135,7 +135,7 @@ def test_wrong_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such manifest"):
         Manifest.load(path)
     touch(path, "")
-    with pytest.raises(UsageError, match="case_id.*missing"):
+    with pytest.raises(UsageError, match=r"case_id.*missing"):
         Manifest.load(path)
     table(path, columns=("case_id", "participant_id", "input"))
     with pytest.raises(UsageError, match="columns split are missing"):

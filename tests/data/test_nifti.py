@@ -16,9 +16,8 @@ from pet_pipeline.geometry import Geometry
 from pet_pipeline.units import Unit
 
 SHAPE = (7, 5, 4)
-OBLIQUE = nib.affines.from_matvec(
-    nib.eulerangles.euler2mat(0.3, -0.2, 0.1) @ np.diag([-2.0, 2.5, 3.27]), [11.0, -20.5, 531.02]
-)
+ROTATION = nib.eulerangles.euler2mat(0.3, -0.2, 0.1)
+OBLIQUE = nib.affines.from_matvec(ROTATION @ np.diag([-2.0, 2.5, 3.27]), [11.0, -20.5, 531.02])
 
 # Offsets in a NIfTI-1 header (nifti1.h)
 DIM, PIXDIM, QFORM_CODE, SFORM_CODE, QUATERN_B = 40, 76, 252, 254, 256
@@ -28,7 +27,8 @@ def voxels(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     return np.random.default_rng(0).gamma(2.0, 1.0, shape).astype(np.float32)
 
 
-def save(path: Path, data: np.ndarray, *, kind: type = nib.Nifti1Image, endianness: str = "<", sform: tuple = (OBLIQUE, 2),
+def save(path: Path, data: np.ndarray, *, kind: type = nib.Nifti1Image, endianness: str = "<",
+         sform: tuple = (OBLIQUE, 2),
          qform: tuple = (OBLIQUE, 1), units: tuple[str, str] = ("mm", "sec")) -> Path:  # fmt: skip
     image = kind(data, None, kind.header_class(endianness=endianness))
     image.header.set_data_dtype(data.dtype)

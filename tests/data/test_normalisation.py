@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from pet_pipeline.configs.schema import NormalisationSettings
 from pet_pipeline.data.normalisation import Normalisation
 from pet_pipeline.errors import InputRefused
 
+SETTINGS = NormalisationSettings()
 MASK = np.zeros((24, 24, 24), dtype=bool)
 MASK[3:21, 3:21, 3:21] = True
 
@@ -33,19 +35,19 @@ def test_linear_below_the_knee_and_logarithmic_above() -> None:
 
 
 def test_twice_the_activity_gives_twice_the_scale_and_the_same_network_values() -> None:
-    one = Normalisation.fit(pet(), MASK, knee=8.0)
-    two = Normalisation.fit(2.0 * pet(), MASK, knee=8.0)
+    one = Normalisation.fit(pet(), MASK, SETTINGS)
+    two = Normalisation.fit(2.0 * pet(), MASK, SETTINGS)
     assert two.scale == pytest.approx(2.0 * one.scale, rel=1e-6)
     assert np.allclose(one.forward(pet()), two.forward(2.0 * pet()), rtol=1e-5)
 
 
 def test_scale_hardly_depends_on_dose_or_on_a_hot_bladder() -> None:
-    clean = Normalisation.fit(pet(relative_noise=0.05), MASK, knee=8.0).scale
+    clean = Normalisation.fit(pet(relative_noise=0.05), MASK, SETTINGS).scale
     assert clean == pytest.approx(1.5, rel=0.08)  # smoothing takes in some air at the edge
-    assert Normalisation.fit(pet(relative_noise=1.0), MASK, knee=8.0).scale == pytest.approx(clean, rel=0.08)
+    assert Normalisation.fit(pet(relative_noise=1.0), MASK, SETTINGS).scale == pytest.approx(clean, rel=0.08)
     bladder = pet(relative_noise=0.05)
     bladder[8:14, 8:14, 4:10] = 120.0
-    assert Normalisation.fit(bladder, MASK, knee=8.0).scale == pytest.approx(clean, rel=0.05)
+    assert Normalisation.fit(bladder, MASK, SETTINGS).scale == pytest.approx(clean, rel=0.05)
 
 
 def test_tensors_as_arrays() -> None:
@@ -61,9 +63,15 @@ def test_tensors_as_arrays() -> None:
 
 def test_no_activity_is_refused_and_bad_parameters_are_errors() -> None:
     with pytest.raises(InputRefused, match="needed is a PET"):
-        Normalisation.fit(np.zeros_like(pet()), MASK, knee=8.0)
+        Normalisation.fit(np.zeros_like(pet()), MASK, SETTINGS)
     with pytest.raises(InputRefused):
-        Normalisation.fit(pet(), np.zeros_like(MASK), knee=8.0)
+        Normalisation.fit(pet(), np.zeros_like(MASK), SETTINGS)
     for scale, knee, spread in ((0.0, 1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, 0.0), (np.nan, 1.0, 1.0)):
         with pytest.raises(ValueError, match="positive"):
             Normalisation(scale, knee, spread)
+
+
+def test_the_target_has_the_same_curve_at_a_fixed_multiple_of_the_scale() -> None:
+    fitted = Normalisation.fit(pet(), MASK, NormalisationSettings(gain=8.0))
+    assert fitted.of_target.scale == pytest.approx(8.0 * fitted.scale)
+    assert np.allclose(fitted.of_target.forward(8.0 * pet()), fitted.forward(pet()), rtol=1e-5)

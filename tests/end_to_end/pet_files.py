@@ -101,13 +101,17 @@ class Loaded:
 
     data: npt.NDArray[np.float64]
     header: Any
+    slope: float
+    intercept: float
 
     @classmethod
     def of(cls, path: Path) -> "Loaded":
         """Read the whole file."""
         image = nib.load(path)
         assert isinstance(image, nib.Nifti1Pair)
-        return cls(np.asarray(image.get_fdata()), image.header)
+        # nibabel clears the header's own scl_slope when it loads; the proxy keeps what the file says.
+        proxy = image.dataobj
+        return cls(np.asarray(image.get_fdata()), image.header, float(proxy.slope), float(proxy.inter))
 
     def forms(self) -> dict[str, Any]:
         """qform and sform with their codes; None for a form that is not set."""

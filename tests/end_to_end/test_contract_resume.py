@@ -1,4 +1,4 @@
-"""Finished outputs are skipped, changed ones left alone unless `--overwrite` says otherwise; shards share the work."""
+"""Finished outputs are skipped, changed ones left alone unless `--overwrite` says otherwise."""
 
 from pathlib import Path
 
@@ -65,16 +65,3 @@ def test_a_sidecar_without_its_image_is_no_finished_output(first: tuple[Path, Pa
     again = _run(tiny_model, folder)
     assert again.status == 0, again.stderr
     assert image.read_bytes() == content
-
-
-def test_shards_share_the_cases(tiny_model: Path, tmp_path: Path) -> None:
-    for index in range(3):
-        save(tmp_path / "in" / f"scan{index}.nii.gz", body(index))
-    halves = []
-    for shard in ("1/2", "2/2"):
-        done = _run(tiny_model, tmp_path, "--shard", shard)
-        assert done.status == 0, done.stderr
-        halves.append({Path(case["input"]).name for case in done.cases if case["status"] != "skipped"})
-    assert not halves[0] & halves[1]
-    assert halves[0] | halves[1] == {f"scan{index}.nii.gz" for index in range(3)}
-    assert all(halves)

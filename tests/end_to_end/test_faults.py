@@ -1,6 +1,7 @@
 """kill -9 in the middle: what carries a final name is whole, and the same command finishes the work."""
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -133,6 +134,24 @@ def test_train_killed(tmp_path: Path) -> None:
     assert verified.status == 0, verified.stderr
     scan = save(tmp_path / "scan.nii.gz", body())
     assert pet_pipeline("translate", scan, "--output", tmp_path / "out", "--model", run / "model").status == 0
+
+
+def test_files_appear_whole(tiny_model: Path, tmp_path: Path) -> None:
+    """A kill may come at any moment, so no file may ever be seen under its name with less than all of its bytes."""
+    for index in range(SCANS):
+        save(tmp_path / "in" / f"scan{index}.nii.gz", body(index))
+    out = tmp_path / "out"
+    out.mkdir()
+    first_seen: dict[str, int] = {}
+    with started("translate", tmp_path / "in", "--output", out, "--model", tiny_model) as process:
+        while process.poll() is None:
+            # Nothing but this in the loop: a small file takes a millisecond to write.
+            for entry in os.scandir(out):
+                if entry.name not in first_seen and not entry.name.startswith("."):
+                    first_seen[entry.name] = entry.stat().st_size
+        assert process.returncode == 0
+    assert len(first_seen) == 2 * SCANS
+    assert first_seen == {name: (out / name).stat().st_size for name in first_seen}
 
 
 def test_interrupt_is_130_and_finished_outputs_stay(tiny_model: Path, tmp_path: Path) -> None:

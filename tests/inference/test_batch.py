@@ -29,7 +29,9 @@ def translator(tiny_model: Path) -> Translator:
     return Translator.load(tiny_model, device="cpu", precision="fp32")
 
 
-def _work(translator: Translator, *, overwrite: bool = False, reading: InputOptions | None = None, **wishes: object) -> Work:
+def _work(
+    translator: Translator, *, overwrite: bool = False, reading: InputOptions | None = None, **wishes: object
+) -> Work:
     return Work(translator, TranslateOptions.model_validate(wishes), reading or InputOptions(), overwrite)
 
 
@@ -136,7 +138,9 @@ def test_one_bad_file_does_not_stop_the_rest(
 
 
 def _result(exit_status: int) -> CaseResult:
-    return CaseResult("c", Path("c.nii"), Path("c_acsd.nii.gz"), "failed" if exit_status else "done", "why", exit_status)
+    return CaseResult(
+        "c", Path("c.nii"), Path("c_acsd.nii.gz"), "failed" if exit_status else "done", "why", exit_status
+    )
 
 
 @pytest.mark.parametrize(

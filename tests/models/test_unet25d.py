@@ -112,3 +112,17 @@ def test_paper_sized_network_has_the_reference_sections() -> None:
         network = UNet25d(settings)
     assert network.multiple == 32
     assert len(network.time.widths) == 2 * 2 * 6
+
+
+@torch.no_grad()
+def test_the_split_stem_is_one_convolution_of_sample_and_condition() -> None:
+    network = make()
+    x_t, t, condition = inputs(network, 8, 20)
+    arrived: list[torch.Tensor] = []
+    network.encoder[0].register_forward_pre_hook(lambda module, given: arrived.append(given[0].clone()))
+    network(x_t, t, condition)
+    joint = torch.cat([network.stem_sample.weight, network.stem_condition.weight], dim=1)
+    expected = torch.nn.functional.conv2d(
+        torch.cat([x_t, condition], dim=1), joint, network.stem_condition.bias, padding=1
+    )
+    torch.testing.assert_close(arrived[0], expected, rtol=1e-4, atol=1e-5)

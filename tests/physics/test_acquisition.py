@@ -111,5 +111,9 @@ def test_fine_tracing_of_a_water_disc(tof: TofBins | None) -> None:
     offset = np.abs(beam.radii_mm)
     chord = 2.0 * np.sqrt(np.clip(radius**2 - offset**2, 0.0, None))
     middle = offset < 60.0
-    np.testing.assert_allclose(trues[:, middle, 1], np.tile(chord * np.exp(-0.0096 * chord), (12, 1))[:, middle], rtol=0.03)
-    np.testing.assert_allclose(tracer.bin_mean(ray_mu).reshape(12, 60, 3)[:, middle, 0], np.tile(0.0096 * chord, (12, 1))[:, middle], rtol=0.03)
+    np.testing.assert_allclose(
+        trues[:, middle, 1], np.tile(chord * np.exp(-0.0096 * chord), (12, 1))[:, middle], rtol=0.03
+    )
+    np.testing.assert_allclose(
+        tracer.bin_mean(ray_mu).reshape(12, 60, 3)[:, middle, 0], np.tile(0.0096 * chord, (12, 1))[:, middle], rtol=0.03
+    )

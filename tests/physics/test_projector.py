@@ -14,7 +14,9 @@ BEAM = ParallelBeam(24, 48, 4.1)
 TOF = TofBins(380.0, 7, 40.0)
 
 
-def disc(grid: ImageGrid, radius_mm: float, centre_mm: tuple[float, float] = (0.0, 0.0), oversample: int = 8) -> FloatArray:
+def disc(
+    grid: ImageGrid, radius_mm: float, centre_mm: tuple[float, float] = (0.0, 0.0), oversample: int = 8
+) -> FloatArray:
     """The area fraction of each pixel that a disc covers, (nx, ny)."""
     fine = ImageGrid(grid.nx * oversample, grid.ny * oversample, grid.voxel_mm / oversample)
     x, y = fine.centres_mm(fine.nx)[:, None], fine.centres_mm(fine.ny)[None, :]

@@ -17,7 +17,7 @@ TABLE = {1: "liver", 2: "spleen", 3: "lung_lower_lobe_left", 4: "vertebrae_L1", 
 
 def torso() -> tuple[np.ndarray, np.ndarray]:
     """A cylinder of soft tissue with fat, organs, a bony spine and a couch below it: CT in HU, and labels."""
-    x, y, z = np.meshgrid(
+    x, y, _ = np.meshgrid(
         (np.arange(140) - 69.5) * 3.0, (np.arange(90) - 44.5) * 3.0, np.arange(24) * 5.0, indexing="ij"
     )
     ct = np.full(x.shape, -1000.0, dtype=np.float32)
@@ -134,7 +134,7 @@ def test_slices_beyond_the_settings_are_cut_at_the_feet() -> None:
 
 def test_what_cannot_be_a_ct_is_refused() -> None:
     ct, labels = torso()
-    with pytest.raises(InputRefused, match="same 3D grid|one 3D grid"):
+    with pytest.raises(InputRefused, match="one 3D grid"):
         from_ct(ct, labels[1:], TABLE, SPACING, generator(1), PhantomSettings())
     with pytest.raises(InputRefused, match="no body"):
         from_ct(np.full_like(ct, -1000.0), labels, TABLE, SPACING, generator(1), PhantomSettings())

@@ -71,14 +71,15 @@ def test_many_updates_with_the_true_mu_find_every_organ(still: Scan) -> None:
     corrected = reconstruct(scan, [total], corrected=True, with_lesions=False)[0]
     uncorrected = reconstruct(scan, [total], corrected=False, with_lesions=False)[0]
     phantom = Ellipses()
-    occupied = phantom.region("left lung") | phantom.region("liver") | phantom.region("spine")
+    organs = ("left lung", "liver", "spine")
+    occupied = np.any([phantom.region(name, shrink_mm=-10.0) for name in organs], axis=0)
     for name, suv in (("left lung", 0.5), ("liver", 2.2), ("spine", 1.4)):
         voxels = on_grid(phantom.region(name, shrink_mm=10.0), corrected)
         assert voxels.sum() * 0.125 > 1.0  # mL
         assert corrected[voxels].mean() == pytest.approx(suv, rel=0.05)
         assert abs(uncorrected[voxels].mean() / suv - 1.0) > 0.2
     soft = on_grid(phantom.region("body", shrink_mm=60.0) & ~occupied, corrected)
-    assert corrected[soft].mean() == pytest.approx(0.8, rel=0.08)
+    assert corrected[soft].mean() == pytest.approx(0.8, rel=0.05)
 
 
 def test_noise_has_the_size_of_a_standard_scan_and_the_mean_does_not_depend_on_dose(still: Scan) -> None:

@@ -1,0 +1,178 @@
+"""Training from the public interface: a killed run goes on exactly, no estimate leaks, the loop's pieces are right."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pet_pipeline.configs.loading import load
+from pet_pipeline.configs.schema import OptimiserSettings, TrainingSettings
+from pet_pipeline.data.manifest import Case, Manifest
+from pet_pipeline.errors import UsageError
+from pet_pipeline.models.weights import load_folder
+from pet_pipeline.training.folds import assign
+from pet_pipeline.training.loop import LoopSettings, Stage, learning_rate, run
+from pet_pipeline.training.madm import train_model
+
+SMALL = (
+    "prior.widths=[4,8]",
+    "denoiser.widths=[8,8]",
+    "denoiser.attention_levels=[]",
+    "prior_optimiser.steps=4",
+    "prior_optimiser.patch=[16,16,16]",
+    "prior_optimiser.warmup_steps=1",
+    "denoiser_optimiser.steps=4",
+    "denoiser_optimiser.batch=2",
+    "denoiser_optimiser.crop=16",
+    "denoiser_optimiser.warmup_steps=1",
+    "checkpoint_every=2",
+    "validate_every=4",
+    "precision=fp32",
+)
+
+
+@contextmanager
+def silent(_description: str, _total: float) -> Iterator[object]:
+    yield lambda done=1, note="": None
+
+
+class Killed(Exception):
+    """Stands for kill -9: raised between two steps, nothing is saved on the way out."""
+
+
+@contextmanager
+def killed_in(stage: str, after: int, description: str) -> Iterator[object]:
+    steps = 0
+
+    def tick(done: float = 1, note: str = "") -> None:
+        nonlocal steps
+        steps += int(done)
+        if description == stage and steps >= after:
+            raise Killed
+
+    yield tick
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Five spheres in air: input a dark, noisy copy of the target. Four to train on, one to watch."""
+    root = tmp_path_factory.mktemp("cohort")
+    rng = np.random.default_rng(0)
+    grid = np.indices((24, 24, 24)) - 11.5
+    cases = []
+    for number in range(5):
+        body = (grid**2).sum(0) < (8 + 0.3 * number) ** 2
+        target = np.where(body, 1.0 + 0.5 * (grid[0] > 0), 0.0).astype(np.float32)
+        noisy = (target * 0.12 * rng.gamma(4.0, 0.25, target.shape)).astype(np.float32)
+        paths = {}
+        for name, array in (("input", noisy), ("noise_free", target)):
+            paths[name] = root / f"p{number}_{name}.nii.gz"
+            nib.save(nib.Nifti1Image(array, np.diag([5.0, 5.0, 5.0, 1.0])), paths[name])
+        split = "val" if number == 4 else "train"
+        cases.append(Case(f"p{number}", f"sub-{number}", "test", split, dose=5.0, scanner="sphere", **paths))
+    return Manifest(root, tuple(cases))
+
+
+def losses(run_folder: Path) -> dict[str, list[float]]:
+    stages = sorted((run_folder / "stages").iterdir())
+    return {
+        stage.name: [json.loads(line)["loss"] for line in (stage / "losses.jsonl").read_text().splitlines()]
+        for stage in stages
+    }
+
+
+def test_a_killed_run_goes_on_with_the_same_losses_and_weights(cohort: Manifest, tmp_path: Path) -> None:
+    settings = load(TrainingSettings, "tiny", SMALL)
+    unbroken = train_model(cohort, settings, tmp_path / "unbroken", progress=silent)
+    broken = tmp_path / "broken"
+    for stage in ("prior-fold1", "coronal"):
+        with pytest.raises(Killed):
+            train_model(cohort, settings, broken, progress=lambda d, _t, s=stage: killed_in(s, 3, d), resume=True)
+    resumed = train_model(cohort, settings, broken, progress=silent, resume=True)
+    assert losses(broken) == losses(tmp_path / "unbroken")
+    assert all(len(values) == 4 for values in losses(broken).values())
+    first, second = load_folder(unbroken).description, load_folder(resumed).description
+    assert {role: n.sha256 for role, n in first.networks.items()} == {
+        role: n.sha256 for role, n in second.networks.items()
+    }
+    assert set(first.networks) == {"prior", "axial", "coronal", "sagittal"}
+
+
+def test_no_denoiser_sees_an_estimate_by_a_prior_that_knew_the_patient(cohort: Manifest, tmp_path: Path) -> None:
+    for name, folds in (("crossed", 2), ("shared", 1)):
+        settings = load(TrainingSettings, "tiny", [*SMALL, f"folds={folds}"])
+        train_model(cohort, settings, tmp_path / name, progress=silent)
+        packed = tmp_path / name / "packed"
+        estimated = 0
+        for case in cohort.cases:
+            record = packed / case.case_id / "prior.json"
+            if record.is_file():
+                estimated += 1
+                assert case.participant_id not in json.loads(record.read_text())["learnt_from"]
+        assert estimated == (5 if folds == 2 else 3)  # with one fold, half of the four, and the watched one
+
+
+def test_settings_of_another_run_and_an_existing_run_are_refused(cohort: Manifest, tmp_path: Path) -> None:
+    settings = load(TrainingSettings, "tiny", SMALL)
+    train_model(cohort, settings, tmp_path / "run", progress=silent, task="prior")
+    with pytest.raises(UsageError, match="--resume"):
+        train_model(cohort, settings, tmp_path / "run", progress=silent, task="prior")
+    other = load(TrainingSettings, "tiny", [*SMALL, "seed=1"])
+    with pytest.raises(UsageError, match="other settings"):
+        train_model(cohort, other, tmp_path / "run", progress=silent, task="prior", resume=True)
+
+
+def test_a_manifest_without_the_learnt_image_is_refused_by_name(cohort: Manifest, tmp_path: Path) -> None:
+    settings = load(TrainingSettings, "tiny", [*SMALL, "target=target"])
+    with pytest.raises(UsageError, match="p0: the manifest has no target image"):
+        train_model(cohort, settings, tmp_path / "run", progress=silent)
+
+
+@pytest.mark.parametrize("folds", [1, 2, 3, 5])
+def test_folds_cover_everyone_once_and_never_themselves(folds: int) -> None:
+    people = [f"sub-{i}" for i in range(11)]
+    assigned = assign(people, folds=folds, prior_share=0.4, seed=3)
+    estimated = [person for fold in assigned for person in fold.estimates]
+    assert len(estimated) == len(set(estimated))
+    assert all(not (fold.learns_from & fold.estimates) for fold in assigned)
+    if folds == 1:
+        assert assigned[0].learns_from | assigned[0].estimates == set(people)
+    else:
+        assert set(estimated) == set(people)
+        assert assigned[-1].learns_from == set(people)
+    assert assign(reversed(people), folds=folds, prior_share=0.4, seed=3) == assigned
+
+
+def test_too_few_participants_are_refused() -> None:
+    with pytest.raises(UsageError, match="needed are at least 3"):
+        assign(["a", "b"], folds=3, prior_share=0.5, seed=0)
+
+
+def test_learning_rate_warms_up_and_ends_at_its_final_fraction() -> None:
+    settings = OptimiserSettings(steps=100, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1)
+    rates = [learning_rate(step, settings) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.1)
+    assert all(later <= sooner for sooner, later in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_the_loop_fits_a_line_and_its_average_follows(tmp_path: Path) -> None:
+    def draw(step: int) -> dict[str, torch.Tensor]:
+        x = torch.randn(32, 1, generator=torch.Generator().manual_seed(step))
+        return {"x": x, "y": 3.0 * x - 1.0}
+
+    torch.manual_seed(0)
+    optimiser = OptimiserSettings(steps=300, learning_rate=0.05, ema=0.9, warmup_steps=0, weight_decay=0.0)
+    stage = Stage(
+        "line", nn.Linear(1, 1), optimiser, draw, lambda n, b: (n(b["x"]) - b["y"]).square().mean(), None, "{}"
+    )
+    fitted = run(stage, tmp_path, LoopSettings(torch.device("cpu"), None, 100, 10, 100))
+    assert float(fitted.weight) == pytest.approx(3.0, abs=0.02)
+    assert float(fitted.bias) == pytest.approx(-1.0, abs=0.02)
