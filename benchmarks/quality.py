@@ -1,12 +1,13 @@
 """Figures of quality: every method on the same unseen patients, 5 % dose, against the noise-free truth.
 
-    python benchmarks/quality.py --cohorts build/cohorts --output build/quality [--opponent MODEL] [--quick]
+    python benchmarks/quality.py --cohorts build/cohorts --output build/quality [--opponent MODEL]
 
-Simulates the test cohorts (or finds them finished): twenty standard patients with lesion-free twins of the same noise, the
-family of bodies kept out of training, the scanner kept out of training. Rows: inputs; prior alone; the opponent (a prior of
-MADM's total parameters and training compute) if given; single views; MADM; the reference rule (200 ancestral steps,
-averaged samples, paired on fewer patients as it is slow); what CT would have given. Sampled methods run once a seed; a
-patient's figures are averaged over the seeds before anything else. Prints Markdown; writes metrics.tsv and figures.json.
+Simulates the test cohorts (or finds them finished): twenty standard patients with lesion-free twins of the same
+noise, the family of bodies kept out of training, the scanner kept out of training. Rows: inputs; prior alone; the
+opponent (a prior of MADM's total parameters and training compute) if given; single views; MADM; the reference rule (200
+ancestral steps, averaged samples, paired on fewer patients as it is slow); what CT would have given. Sampled methods
+run once a seed; a patient's figures are averaged over the seeds before anything else. Prints Markdown; writes
+metrics.tsv and figures.json.
 """
 
 import argparse
@@ -143,7 +144,7 @@ def markdown(rows: Sequence[Row], patients: dict[str, str], methods: Sequence[st
     """The headline table: mean over patients and its bootstrap interval."""
     table = groups(rows, patients=patients)
     lines = [
-        "| method | n | PSNR dB | NMSE | SSIM | organ SUVmean bias % | SUVmax recovery | SUVpeak recovery | lost | invented |",
+        "| method | n | PSNR dB | NMSE | SSIM | organ bias % | SUVmax recovery | SUVpeak recovery | lost | invented |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for method in methods:
@@ -265,8 +266,8 @@ def main() -> None:
     ]  # fmt: skip
     best_view = best_of(rows, list(VIEWS))
     sections = [
-        f"{len(pairs)} unseen patients, {DOSE:g} % dose, {arguments.seeds} sampling seeds, against the noise-free AC image; "
-        "mean over patients [bootstrap 95 % interval]. Filter strengths are those best on these very patients.",
+        f"{len(pairs)} unseen patients, {DOSE:g} % dose, {arguments.seeds} sampling seeds, against the noise-free AC "
+        "image; mean over patients [bootstrap 95 % interval]. Filter strengths are those best on these very patients.",
         markdown(rows, patients, methods),
         "Paired differences, patient by patient:",
         "\n".join(
@@ -296,8 +297,9 @@ def main() -> None:
         role: parameter_count(network(translator.model, role)) for role in translator.model.description.networks
     }
     sections.append(
-        f"Parameters: {json.dumps(parameters)}. {datetime.now(UTC).date().isoformat()}, {describe(translator.compute.device)}, "
-        f"{translator.compute.precision}, Python {platform.python_version()}, {time.monotonic() - start:.0f} s in all."
+        f"Parameters: {json.dumps(parameters)}. {datetime.now(UTC).date().isoformat()}, "
+        f"{describe(translator.compute.device)}, {translator.compute.precision}, "
+        f"Python {platform.python_version()}, {time.monotonic() - start:.0f} s in all."
     )
     text = "\n\n".join(sections)
     print(text)

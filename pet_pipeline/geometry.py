@@ -70,11 +70,13 @@ class Geometry:
         """Whether both grids have the same shape and put every corner at the same place within `tolerance_mm`."""
         if self.shape != other.shape:
             return False
-        corners = np.array([[i, j, k, 1.0] for i in (0, self.shape[0]) for j in (0, self.shape[1]) for k in (0, self.shape[2])])
+        corners = np.array(
+            [[i, j, k, 1.0] for i in (0, self.shape[0]) for j in (0, self.shape[1]) for k in (0, self.shape[2])]
+        )
         return bool(np.abs(corners @ (self.affine - other.affine).T).max() <= tolerance_mm)
 
     def to_canonical(self) -> Orientation:
-        """The orientation that brings the axes as near to RAS+ (x right, y front, z head) as permutation and flips can."""
+        """The orientation that brings the axes as near to RAS+ (right, front, head) as permutation and flips can."""
         directions = self.affine[:3, :3] / np.asarray(self.spacing_mm)
         # Greedy assignment by the largest cosine: each patient axis gets the voxel axis most along it.
         axes, flips = [-1, -1, -1], [False, False, False]

@@ -39,9 +39,7 @@ def configure(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
-    verbose: Annotated[
-        int, typer.Option("-v", "--verbose", count=True, help="Say more; twice for debugging.")
-    ] = 0,
+    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Say more; twice for debugging.")] = 0,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")] = False,
     log_file: Annotated[
         Path | None, typer.Option(help="Write the whole log, tracebacks included, to this file.")

@@ -69,16 +69,19 @@ def _print(found: "list[Inspection]") -> None:
     from pet_pipeline.cli.console import results
 
     table = Table(title="what translate would do", title_justify="left")
-    for header in ("case", "would", "unit", "voxels", "mm", "body's box on the model grid", "note"):
+    for header in ("case", "would", "unit", "voxels", "mm", "body's box"):
         table.add_column(header, overflow="fold")
     for one in found:
         table.add_row(
             Text(one.case_id),
-            Text("translate" if one.status == "ok" else "refuse", style="green" if one.status == "ok" else "red"),
-            "" if one.unit is None else one.unit,
+            Text("translate", style="green") if one.status == "ok" else Text("refuse", style="red"),
+            one.unit or "",
             " x ".join(str(n) for n in one.shape),
             " x ".join(f"{s:.3g}" for s in one.spacing_mm),
             " x ".join(str(n) for n in one.box_shape),
-            Text(one.message),
         )
     results.print(table)
+    for one in found:
+        if one.message:
+            style = "yellow" if one.status == "ok" else "red"
+            results.print(f"{one.case_id}: {one.message}", style=style, highlight=False, markup=False, soft_wrap=True)

@@ -16,6 +16,7 @@ def demo(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the cohort, e.g. phantom.slices=[60,80].")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Translate anew, e.g. with another model.")] = False,
     device: choices.Device = "auto",
     precision: choices.PrecisionOption = choices.Precision.AUTO,
     json: choices.Json = False,
@@ -42,7 +43,9 @@ def demo(
         )
     table_file = output / "cohort" / "manifest.tsv"
     with progress("translate", len(manifest.cases) * len(demonstration.METHODS)) as tick:
-        demonstration.translate_patients(table_file, output, translator, lambda result: tick(1, result.case_id))
+        demonstration.translate_patients(
+            table_file, output, translator, overwrite=overwrite, on_case=lambda result: tick(1, result.case_id)
+        )
     with messages.status("scoring"):
         rows, named = demonstration.score_patients(manifest, output)
         picture = demonstration.draw_picture(manifest, output, rows)

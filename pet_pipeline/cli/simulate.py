@@ -59,7 +59,7 @@ def simulate(
             on_patient=lambda participant: tick(1, participant),
         )
     results.print(
-        f"{resolved.patients} patients, {len(manifest.cases)} cases: {out / 'manifest.tsv'}",
+        f"patients: {resolved.patients}, cases: {len(manifest.cases)}, manifest: {out / 'manifest.tsv'}",
         highlight=False,
         soft_wrap=True,
     )

@@ -16,9 +16,7 @@ S = TypeVar("S", bound=BaseModel)
 def preset_names() -> list[str]:
     """The names that `--config` takes besides files."""
     folder = resources.files("pet_pipeline.configs") / "presets"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load(schema: type[S], source: str | Path | None = None, overrides: Sequence[str] = ()) -> S:
@@ -40,9 +38,7 @@ def load(schema: type[S], source: str | Path | None = None, overrides: Sequence[
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the configuration"
-        raise UsageError(
-            f"{source or 'configuration'}: {where}: {first['msg']} (given: {first['input']!r})"
-        ) from error
+        raise UsageError(f"{source or 'configuration'}: {where}: {first['msg']} (given: {first['input']!r})") from error
 
 
 def dump(settings: BaseModel, path: Path) -> None:
@@ -59,9 +55,7 @@ def as_yaml(settings: BaseModel) -> str:
 def _read(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if str(source) in preset_names():
-        text = (resources.files("pet_pipeline.configs") / "presets" / f"{source}.yaml").read_text(
-            encoding="utf-8"
-        )
+        text = (resources.files("pet_pipeline.configs") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
     elif path.is_file():
         text = path.read_text(encoding="utf-8")
     else:

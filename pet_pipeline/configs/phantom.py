@@ -142,9 +142,7 @@ class PhantomSettings(Settings):
     def _check(self) -> Self:
         unknown = sorted(set(self.uptake) - set(STANDARD_UPTAKE))
         if unknown:
-            raise ValueError(
-                f"uptake of unknown tissue {', '.join(unknown)}: known are {', '.join(STANDARD_UPTAKE)}"
-            )
+            raise ValueError(f"uptake of unknown tissue {', '.join(unknown)}: known are {', '.join(STANDARD_UPTAKE)}")
         if self.slices[0] < 2:
             raise ValueError(f"slices: at least 2 are needed, given {self.slices[0]}")
         ranges: list[tuple[str, tuple[float, float]]] = [
@@ -155,9 +153,7 @@ class PhantomSettings(Settings):
         ]
         for name, (low, high) in [*ranges, *self.uptake.items()]:
             if not 0 <= low <= high:
-                raise ValueError(
-                    f"{name}: ({low:g}, {high:g}) is not a range (lowest, highest) of numbers >= 0"
-                )
+                raise ValueError(f"{name}: ({low:g}, {high:g}) is not a range (lowest, highest) of numbers >= 0")
         return self
 
     def uptake_range(self, tissue: str) -> Range:

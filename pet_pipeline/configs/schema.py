@@ -31,15 +31,15 @@ class NormalisationSettings(Settings):
 
     knee: PositiveFloat = Field(6.0, description="where linear turns into logarithmic, in multiples of the scale")
     spread: PositiveFloat = Field(1.5, description="divides the result so that a body has about unit variance")
-    gain: PositiveFloat = Field(8.0, description="typical ratio of target to condition: 8 for NAC to AC, 1 for AC to AC")
+    gain: PositiveFloat = Field(
+        8.0, description="typical ratio of target to condition: 8 for NAC to AC, 1 for AC to AC"
+    )
 
 
 class PriorSettings(Settings):
     """The one-step 3D translator (the CNN prior)."""
 
-    widths: tuple[PositiveInt, ...] = Field(
-        (16, 32, 64, 128), description="channels at each resolution, finest first"
-    )
+    widths: tuple[PositiveInt, ...] = Field((16, 32, 64, 128), description="channels at each resolution, finest first")
     blocks: PositiveInt = Field(1, description="residual blocks a level on each side")
     norm: Norm = "channel"
 
@@ -47,24 +47,14 @@ class PriorSettings(Settings):
 class DenoiserSettings(Settings):
     """The conditional 2.5D denoiser of one view."""
 
-    widths: tuple[PositiveInt, ...] = Field(
-        (32, 64, 96, 128), description="channels at each resolution, finest first"
-    )
+    widths: tuple[PositiveInt, ...] = Field((32, 64, 96, 128), description="channels at each resolution, finest first")
     blocks: PositiveInt = Field(1, description="residual blocks a level on each side")
-    attention_levels: tuple[int, ...] = Field(
-        (3,), description="levels (0 the finest) that have self-attention"
-    )
+    attention_levels: tuple[int, ...] = Field((3,), description="levels (0 the finest) that have self-attention")
     attention_head_width: PositiveInt = 32
-    norm: Norm = Field(
-        "channel", description="channel: per pixel over channels, blind to how much air lies around"
-    )
+    norm: Norm = Field("channel", description="channel: per pixel over channels, blind to how much air lies around")
     slab_half_width: int = Field(4, ge=0, description="k: 2k+1 slices of the condition enter")
-    prior_half_width: int = Field(
-        1, ge=-1, description="2k+1 slices of the prior enter beside the condition; -1: none"
-    )
-    residual_on_prior: bool = Field(
-        True, description="the network's x_0 is a correction added to the prior's slice"
-    )
+    prior_half_width: int = Field(1, ge=-1, description="2k+1 slices of the prior enter beside the condition; -1: none")
+    residual_on_prior: bool = Field(True, description="the network's x_0 is a correction added to the prior's slice")
 
     @model_validator(mode="after")
     def _residual_needs_prior(self) -> "DenoiserSettings":
@@ -84,19 +74,13 @@ class DenoiserSettings(Settings):
     @property
     def condition_channels(self) -> int:
         """Channels of the condition slab: slices of the input, then slices of the prior."""
-        return (
-            2 * self.slab_half_width
-            + 1
-            + (2 * self.prior_half_width + 1 if self.prior_half_width >= 0 else 0)
-        )
+        return 2 * self.slab_half_width + 1 + (2 * self.prior_half_width + 1 if self.prior_half_width >= 0 else 0)
 
 
 class DiffusionSettings(Settings):
     """Noise schedule and what the network predicts."""
 
-    timesteps: PositiveInt = Field(
-        1000, description="T: the discrete steps of the reference rule; time t = n / T"
-    )
+    timesteps: PositiveInt = Field(1000, description="T: the discrete steps of the reference rule; time t = n / T")
     prediction: Prediction = "velocity"
     residual_scale: PositiveFloat | None = Field(
         None, description="standard deviation of target minus prior, normalised, with residual_on_prior; None: measured"
@@ -114,15 +98,11 @@ class SamplerSettings(Settings):
 
     solver: Solver = "ddim"
     steps: PositiveInt = 5
-    fusion: Fusion = Field(
-        "x0", description="x0: one noise for all views; sample: the reference's average of samples"
-    )
+    fusion: Fusion = Field("x0", description="x0: one noise for all views; sample: the reference's average of samples")
     start: Start = "prior"
     t_start: float = Field(0.2, gt=0.0, le=1.0, description="t_s: the time to which the prior is noised")
     views: tuple[ViewName, ...] = ("axial", "coronal", "sagittal")
-    window: PositiveInt | None = Field(
-        None, description="longest in-plane window, voxels; None: whole slices"
-    )
+    window: PositiveInt | None = Field(None, description="longest in-plane window, voxels; None: whole slices")
     window_overlap: float = Field(0.25, ge=0.0, lt=0.5)
 
     @model_validator(mode="after")
@@ -139,15 +119,11 @@ class OptimiserSettings(Settings):
     batch: PositiveInt = 16
     learning_rate: PositiveFloat = 4e-4
     warmup_steps: int = Field(50, ge=0)
-    final_learning_rate: float = Field(
-        0.01, ge=0, le=1, description="the cosine's end, as a fraction of learning_rate"
-    )
+    final_learning_rate: float = Field(0.01, ge=0, le=1, description="the cosine's end, as a fraction of learning_rate")
     weight_decay: float = Field(1e-4, ge=0)
     gradient_clip: PositiveFloat = 1.0
     ema: float = Field(0.999, ge=0, lt=1)
-    patch: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
-        (64, 64, 64), description="3D: voxels x, y, z"
-    )
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((64, 64, 64), description="3D: voxels x, y, z")
     crop: PositiveInt = Field(64, description="2D: side of the square crop, voxels")
 
 

@@ -18,9 +18,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     file is flushed to disk before the rename, so that a crash leaves the old file or the new one, never half of one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(
-        prefix=".partial-", suffix="".join(target.suffixes), dir=target.parent
-    )
+    descriptor, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(target.suffixes), dir=target.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:

@@ -62,7 +62,12 @@ def folder_of(method: str, output: Path) -> Path:
 
 
 def translate_patients(
-    manifest: Path, output: Path, translator: Translator, on_case: Callable[[CaseResult], None] = lambda _: None
+    manifest: Path,
+    output: Path,
+    translator: Translator,
+    *,
+    overwrite: bool = False,
+    on_case: Callable[[CaseResult], None] = lambda _: None,
 ) -> None:
     """Translate every case of the manifest by every method, each into a folder of its own, as `translate` would.
 
@@ -71,7 +76,7 @@ def translate_patients(
     """
     for method, options in METHODS.items():
         jobs = collect([manifest], folder_of(method, output))
-        error = failure(run(jobs, Work(translator, options, InputOptions(), overwrite=False), on_case))
+        error = failure(run(jobs, Work(translator, options, InputOptions(), overwrite), on_case))
         if error is not None:
             raise error
 

@@ -1,6 +1,7 @@
 """The sheet of `check`: each case as a coronal projection and an axial slice, with the body's outline."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +19,12 @@ COLUMNS = 4
 MOST_CASES = 120
 """Cases on one sheet; more make an image that viewers do not open."""
 
-BRIGHT_PERCENTILE = 99.5
+BRIGHT_PERCENTILE = 98.0
 """What is drawn black in the inverted grey scale, percentile of the projection."""
 
 _CELL_IN = (3.2, 3.0)
-_OK, _BAD = "#1d2733", "#b3261e"
+_OK, _FAINT, _BAD = "#1d2733", "#6b7785", "#b3261e"
+_MESSAGE_COLUMNS = 50
 
 
 def write_sheet(found: Sequence[Inspection], path: Path) -> int:
@@ -37,33 +39,25 @@ def write_sheet(found: Sequence[Inspection], path: Path) -> int:
     shown = found[:MOST_CASES]
     columns = min(COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure = Figure(figsize=(columns * _CELL_IN[0], rows * _CELL_IN[1]), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(columns * _CELL_IN[0], rows * _CELL_IN[1]), facecolor="white")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(rows, 2 * columns)
+    cells = figure.add_gridspec(
+        rows, columns, left=0.01, right=0.99, bottom=0.02 / rows, top=1 - 0.12 / rows, wspace=0.06, hspace=0.16
+    )
     for index, one in enumerate(shown):
-        row, column = divmod(index, columns)
+        cell = cells[divmod(index, columns)]
+        frame = figure.add_subplot(cell)
+        frame.axis("off")
+        frame.set_title(_short(one.case_id), fontsize=8, color=_BAD if one.thumbnail is None else _OK, loc="left")
         if one.thumbnail is None:
-            axes = figure.add_subplot(grid[row, 2 * column : 2 * column + 2])
-            axes.text(
-                0.5,
-                0.5,
-                one.message,
-                ha="center",
-                va="center",
-                wrap=True,
-                fontsize=7,
-                color=_BAD,
-                transform=axes.transAxes,
-            )
-            axes.set_title(_short(one.case_id), fontsize=8, color=_BAD)
-            axes.axis("off")
+            text = textwrap.fill(one.message, _MESSAGE_COLUMNS)
+            frame.text(0.0, 0.9, text, va="top", fontsize=7, color=_BAD, transform=frame.transAxes)
             continue
+        frame.set_title(one.unit or "", fontsize=8, color=_FAINT, loc="right")
         x, y, z = one.thumbnail.spacing_mm
-        left, right = (figure.add_subplot(grid[row, 2 * column + side]) for side in (0, 1))
-        _draw(left, one.thumbnail.coronal, one.thumbnail.coronal_body, (x, z))
-        _draw(right, one.thumbnail.axial, one.thumbnail.axial_body, (x, y))
-        left.set_title(_short(one.case_id), fontsize=8, color=_OK, loc="left")
-        right.set_title(one.unit or "", fontsize=8, color=_OK, loc="right")
+        halves = cell.subgridspec(1, 2, wspace=0.05)
+        _draw(figure.add_subplot(halves[0]), one.thumbnail.coronal, one.thumbnail.coronal_body, (x, z))
+        _draw(figure.add_subplot(halves[1]), one.thumbnail.axial, one.thumbnail.axial_body, (x, y))
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=90, format="png")
     return len(found) - len(shown)

@@ -43,8 +43,8 @@ views {{ d.sampler.views | join(", ") }} |
 - Trained on simulated patients alone. On a real scan it is a demonstration: nothing is known about its errors there.
 {%- endif %}
 - It can lose small or faint lesions and can invent uptake; the figures say how often it did on simulated patients.
-- Inputs unlike the training data (another tracer, another count level, another part of the body) are outside of what was \
-measured.
+- Inputs unlike the training data (another tracer, another count level, another part of the body) are outside of what \
+was measured.
 """,
     undefined=jinja2.StrictUndefined,
     keep_trailing_newline=True,
@@ -62,13 +62,14 @@ _TARGETS = {
 
 def model_card(description: ModelDescription) -> str:
     """The card of a model as Markdown; what the description does not say is not said."""
-    return _TEMPLATE.render(
+    text: str = _TEMPLATE.render(
         d=description,
         networks=description.networks,
         task=_TASKS[description.task],
         target=_TARGETS[description.target],
         table=_table,
     )
+    return text
 
 
 def _table(facts: Mapping[str, Any]) -> str:

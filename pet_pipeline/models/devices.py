@@ -117,7 +117,7 @@ def _device(name: str) -> torch.device:
 
 
 def _computes(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a small convolution runs in `dtype` and agrees with float32 (within the coarsest rounding, bf16's 2^-8)."""
+    """Whether a small convolution runs in `dtype` and agrees with float32 (within bf16's rounding, 2^-8)."""
     image = torch.linspace(-1.0, 1.0, 8 * 16 * 16, device=device).reshape(1, 8, 16, 16)
     kernel = torch.linspace(-1.0, 1.0, 8 * 8 * 9, device=device).reshape(8, 8, 3, 3)
     exact = torch.nn.functional.conv2d(image, kernel, padding=1)

@@ -70,7 +70,8 @@ def halving(work: Callable[[int], T], size: int, what: str, *, least: int = 1) -
                 raise
             if size <= least:
                 raise OutOfMemory(
-                    f"memory ran out with {what} already {size}: close other programs, crop the volume, or use another device"
+                    f"memory ran out with {what} already {size}: close other programs, crop the volume "
+                    "or use another device"
                 ) from error
         # Outside the handler: the traceback, which holds the failed attempt's arrays, is gone by now.
         if torch.cuda.is_available():

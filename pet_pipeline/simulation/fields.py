@@ -55,10 +55,6 @@ class SmoothField:
         """Values on the rectilinear grid of the coordinates x, y, z (mm): shape (len(x), len(y), len(z))."""
         return sample_together((self,), x, y, z)[0]
 
-    def at(self, point: Sequence[float] | FloatArray) -> float:
-        """Value at one point (x, y, z), mm."""
-        return values_together((self,), point)[0]
-
     def _steps(self, axis: int, positions: FloatArray) -> FloatArray:
         """Positions along an axis in lattice steps, kept where four nodes surround each."""
         steps = (positions - self.origin_mm[axis]) / self.spacing_mm

@@ -77,7 +77,7 @@ class LesionPlan:
 
 @dataclass(frozen=True)
 class PlacedLesion:
-    """A lesion that found its place: label, site, equivalent diameter (mm) and volume (mL) actually painted."""
+    """A lesion that found its place: label, site and equivalent diameter (mm) as painted."""
 
     index: int
     site: str

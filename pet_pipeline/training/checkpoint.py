@@ -1,4 +1,4 @@
-"""Checkpoints from which a killed run goes on exactly: weights, their moving average, the optimiser's moments, the step."""
+"""Checkpoints from which a killed run goes on exactly: weights, their average, the optimiser's moments, the step."""
 
 import json
 from pathlib import Path

@@ -27,9 +27,9 @@ class Fold:
 def assign(participants: Iterable[str], *, folds: int, prior_share: float, seed: int) -> tuple[Fold, ...]:
     """Split the training participants; the last fold is the prior that the finished model carries.
 
-    With `folds` of 2 or more, each of so many priors estimates the participants it has not seen, and a last one learns from
-    all and estimates none. With one, the prior learns from `prior_share` of the participants and estimates the others: half
-    the training, and the denoisers meet exactly the network they will meet later, for the price of more patients.
+    With `folds` of 2 or more, each of so many priors estimates the participants it has not seen, and a last one
+    learns from all and estimates none. With one, the prior learns from `prior_share` of the participants and estimates
+    the others: the denoisers meet exactly the network they will meet later, for the price of more patients.
 
     Raises:
         UsageError: fewer participants than the folds need.

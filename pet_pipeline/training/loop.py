@@ -73,8 +73,8 @@ def learning_rate(step: int, settings: OptimiserSettings) -> float:
 def run(stage: Stage, folder: Path, loop: LoopSettings, on_step: OnStep = lambda *_: None) -> nn.Module:
     """Train the stage, going on from its last checkpoint if there is one; returns the averaged network.
 
-    Writes `checkpoint.safetensors`, `losses.jsonl` (one line a step), `validation.jsonl` and TensorBoard events to `folder`.
-    A run that was killed goes on from its last checkpoint with the losses that the unbroken run has.
+    Writes `checkpoint.safetensors`, `losses.jsonl` (one line a step), `validation.jsonl` and TensorBoard events. A run
+    that was killed goes on from its last checkpoint with the losses that the unbroken run has.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = stage.optimiser

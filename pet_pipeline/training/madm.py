@@ -1,4 +1,4 @@
-"""The whole training of a translation model: priors, their out-of-fold estimates, one denoiser a view, a model folder."""
+"""The whole training of a model: priors, their out-of-fold estimates, one denoiser a view, a model folder."""
 
 import json
 import logging

@@ -15,7 +15,7 @@ from pet_pipeline.types import View
 
 
 def prior_batch(cases: Sequence[PackedCase], settings: TrainingSettings, stage: str, step: int) -> Batch:
-    """Patches for the prior: `condition` and `target`, each (B, 1, x, y, z), normalised; decided by (seed, stage, step)."""
+    """Patches for the prior: `condition` and `target`, (B, 1, x, y, z), normalised; decided by (seed, stage, step)."""
     rng = generator(settings.seed, stage, step)
     patches = []
     for _ in range(settings.prior_optimiser.batch):
@@ -39,7 +39,7 @@ def prior_batch(cases: Sequence[PackedCase], settings: TrainingSettings, stage: 
 
 def prior_loss(network: nn.Module, batch: Batch) -> Tensor:
     """Mean squared error in normalised values: the network learns the posterior mean, the best one-step guess."""
-    error = network(batch["condition"]).float() - batch["target"]
+    error: Tensor = network(batch["condition"]).float() - batch["target"]
     return error.square().mean()
 
 

@@ -34,8 +34,10 @@ def test_a_demonstration_model_says_so_of_a_real_scan_with_its_intended_use() ->
 
 @pytest.mark.parametrize(
     ("shape", "spacing_mm", "word"),
-    [((128, 128, 40), (4.0, 4.0, 9.0), "spacing 9 mm along z"), ((128, 128, 400), (4.0, 4.0, 1.0), "spacing 1 mm along z"),
-     ((128, 128, 30), (4.0, 4.0, 4.0), "field of view 120 mm along z"), ((40, 128, 100), (4.0, 4.0, 4.0), "160 mm along x"),
+    [((128, 128, 40), (4.0, 4.0, 9.0), "spacing 9 mm along z"),
+     ((128, 128, 400), (4.0, 4.0, 1.0), "spacing 1 mm along z"),
+     ((128, 128, 30), (4.0, 4.0, 4.0), "field of view 120 mm along z"),
+     ((40, 128, 100), (4.0, 4.0, 4.0), "160 mm along x"),
      ((128, 128, 600), (4.0, 4.0, 5.0), "longer")],
 )  # fmt: skip
 def test_unusual_grids_are_warned_of(
@@ -53,5 +55,5 @@ def test_unusual_grids_are_warned_of(
      ((200, 200, 1000), (4.0, 4.0, 5.0))],
 )  # fmt: skip
 def test_grids_of_no_person_are_refused(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> None:
-    with pytest.raises(InputRefused, match="scan: .* needed"):
+    with pytest.raises(InputRefused, match=r"scan: .* needed"):
         refuse_grid(MODEL, _grid(shape, spacing_mm), "scan")

@@ -150,7 +150,7 @@ def test_options_that_the_model_cannot_follow(translator: Translator, tiny_model
         checked(TranslateOptions, steps=0)
     with pytest.raises(ModelError, match="no-such-model"):
         Translator.load("no-such-model")
-    with pytest.raises(UsageError, match="cuda|GPU"):
+    with pytest.raises(UsageError, match=r"cuda|GPU"):
         Translator.load(tiny_model, device="cuda:99")
     with pytest.raises(UsageError, match="fp16"):
         Translator.load(tiny_model, device="cpu", precision="fp16")

@@ -82,10 +82,10 @@ def test_tof_places_activity_along_the_line() -> None:
     grid, beam = ImageGrid(101, 101, 5.0), ParallelBeam(4, 121, 4.1)
     tof = TofBins(214.0, 41, 10.0)
     image = np.zeros((101, 101), dtype=np.float32)
-    image[50, 70] = 1.0  # y = +100 mm
+    image[58, 70] = 1.0  # x = +40 mm, y = +100 mm
     split = build(grid, beam, tof=tof).forward(image.reshape(-1, 1)).reshape(beam.angles, beam.bins, tof.bins)
     depths = (np.arange(tof.bins) - (tof.bins - 1) / 2.0) * tof.width_mm
-    for angle, expected in ((0, 100.0), (2, 0.0)):
+    for angle, expected in ((0, 100.0), (2, -40.0)):
         weights = split[angle].sum(axis=0) / split[angle].sum()
         assert weights @ depths == pytest.approx(expected, abs=0.5)
         variance = weights @ (depths - expected) ** 2

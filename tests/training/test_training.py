@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -160,7 +161,7 @@ def test_learning_rate_warms_up_and_ends_at_its_final_fraction() -> None:
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0.1)
-    assert all(later <= sooner for sooner, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later <= sooner for sooner, later in pairwise(rates[10:]))
 
 
 def test_the_loop_fits_a_line_and_its_average_follows(tmp_path: Path) -> None:
