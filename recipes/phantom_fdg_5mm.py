@@ -16,7 +16,6 @@ from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.schema import TrainingSettings
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
-from pet_pipeline.models.card import model_card
 from pet_pipeline.models.weights import load_folder, network, save_folder
 from pet_pipeline.simulation.cohort import simulate_cohort
 from pet_pipeline.training.madm import train_model
@@ -58,8 +57,7 @@ def main() -> None:
     )
     networks = {role: network(folder, role) for role in description.networks}
     target = BUILTIN / DEFAULT_MODEL if arguments.install else arguments.output / DEFAULT_MODEL
-    saved = save_folder(target, description, networks, model_card(description), dtype="float16")
-    (target / "card.md").write_text(model_card(saved.description), encoding="utf-8")
+    save_folder(target, description, networks, dtype="float16")
     messages.print(f"model: {target}", highlight=False, soft_wrap=True)
 
 

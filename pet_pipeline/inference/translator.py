@@ -218,7 +218,7 @@ class Translator:
                 used = sampler
                 body = torch.from_numpy(frame.mask).to(device)
                 task = Task(condition, self.objective, prior=prior, residual=self.residual, body=body)
-                seed = derive_seed(options.seed, "sampling")
+                seed = derive_seed(options.seed, case_id, "sampling")
                 result = sampling_step.draw(
                     task,
                     self.denoisers,

@@ -16,6 +16,10 @@ OVERLAP = 0.25
 """Share of a window that it has in common with the next; their estimates are blended with Gaussian weights."""
 
 
+SIGMA_SHARE = 0.125
+"""Standard deviation of those weights, in window lengths: at the edge they have fallen to 3e-4 of the middle."""
+
+
 def estimate(
     prior: nn.Module, condition: Tensor, compute: Compute, multiple: int, *, window_voxels: int = WINDOW_VOXELS
 ) -> Tensor:
@@ -61,7 +65,22 @@ def _in_windows(prior: nn.Module, condition: Tensor, window: tuple[int, int, int
     from monai.inferers.utils import sliding_window_inference  # seconds to import, and only large volumes need it
 
     # autocast may give windows in half precision; their blend is summed in float32
+    weights = _blending_weights(window, (whole.shape[2], whole.shape[3], whole.shape[4])).to(condition.device)
     blended = sliding_window_inference(
-        whole, window, 1, lambda part: cast(Tensor, prior(part)).float(), overlap=OVERLAP, mode="gaussian"
+        whole, window, 1, lambda part: cast(Tensor, prior(part)).float(), overlap=OVERLAP, roi_weight_map=weights
     )
     return cast(Tensor, blended)[0, 0].to(torch.float32)
+
+
+def _blending_weights(window: tuple[int, int, int], shape: tuple[int, int, int]) -> Tensor:
+    """Gaussian weights (of `window`) along the axes that are split, one along the others.
+
+    MONAI's own map falls off along every axis and is cut from below, so that far from the axis of an unsplit cross
+    section windows would count alike up to their very edge.
+    """
+    weights = torch.ones(window)
+    for axis, (part, whole) in enumerate(zip(window, shape, strict=True)):
+        if part < whole:
+            place = (torch.arange(part) - (part - 1) / 2.0) / (part * SIGMA_SHARE)
+            weights = weights.movedim(axis, -1).mul(torch.exp(-0.5 * place.square())).movedim(-1, axis)
+    return weights.contiguous()

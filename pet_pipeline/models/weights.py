@@ -23,6 +23,7 @@ from pet_pipeline.configs.loading import as_yaml
 from pet_pipeline.configs.model import ModelDescription, NetworkDescription, WeightType
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.errors import ModelError
+from pet_pipeline.models.card import model_card
 from pet_pipeline.models.registry import ARCHITECTURES, build, parameter_count
 
 DESCRIPTION_FILE = "model.yaml"
@@ -110,7 +111,7 @@ def save_folder(
     path: Path,
     description: ModelDescription,
     networks: Mapping[str, nn.Module],
-    card: str,
+    card: str | None = None,
     *,
     dtype: WeightType = "float32",
 ) -> ModelFolder:
@@ -120,7 +121,7 @@ def save_folder(
         path: the folder to make.
         description: its `networks` are filled in here, from `networks`; what they say before does not matter.
         networks: role -> network whose class is in the registry and which has a `settings` attribute.
-        card: text of the model card (Markdown).
+        card: text of the model card (Markdown); None: written from the description.
         dtype: precision on disk.
 
     Raises:
@@ -132,7 +133,7 @@ def save_folder(
         staging.mkdir()
         entries = {role: _save_network(staging, role, module, dtype) for role, module in networks.items()}
         description = description.model_copy(update={"networks": entries})
-        (staging / CARD_FILE).write_text(card, encoding="utf-8")
+        (staging / CARD_FILE).write_text(model_card(description) if card is None else card, encoding="utf-8")
         (staging / DESCRIPTION_FILE).write_text(as_yaml(description), encoding="utf-8")
         if path.exists():
             path.rename(Path(name) / "replaced")

@@ -23,7 +23,6 @@ from pet_pipeline.data.files import write_text
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.errors import UsageError
-from pet_pipeline.models.card import model_card
 from pet_pipeline.models.devices import DTYPE, Compute, choose
 from pet_pipeline.models.registry import build, parameter_count
 from pet_pipeline.models.weights import save_folder
@@ -167,8 +166,7 @@ def train_model(
         recipe=recipe or f"pet-pipeline train {task}",
     )
     model = folder / "model"
-    saved = save_folder(model, description, networks, "")
-    save_folder(model, saved.description, networks, model_card(saved.description))
+    save_folder(model, description, networks)
     return model
 
 

@@ -1,0 +1,77 @@
+"""Settings from presets, files and overrides: what is unknown or wrong is named."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pet_pipeline.configs.loading import dump, load, preset_names
+from pet_pipeline.configs.schema import DenoiserSettings, TrainingSettings
+from pet_pipeline.configs.simulation import CohortSettings
+from pet_pipeline.errors import UsageError
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_fits_its_schema(name: str) -> None:
+    schema = CohortSettings if name.startswith("cohort-") else TrainingSettings
+    assert load(schema, name)
+
+
+def test_the_reference_set_up_is_the_published_one() -> None:
+    paper = load(TrainingSettings, "madm-paper")
+    assert paper.denoiser.widths[0] == 136
+    assert paper.denoiser.slab_half_width == 8
+    assert paper.denoiser_optimiser.crop == 192
+    assert paper.diffusion.timesteps == 1000
+    assert (paper.sampler.solver, paper.sampler.fusion, paper.sampler.steps, paper.sampler.t_start) == (
+        "ddpm", "sample", 200, 0.2,
+    )  # fmt: skip
+
+
+def test_overrides_reach_into_groups_and_are_read_as_yaml() -> None:
+    settings = load(
+        TrainingSettings,
+        "tiny",
+        ["denoiser_optimiser.learning_rate=3e-4", "denoiser.widths=[8,16]", "denoiser.attention_levels=[]"],
+    )
+    assert settings.denoiser_optimiser.learning_rate == 3e-4
+    assert settings.denoiser.widths == (8, 16)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("denoiser.width=[8]", "denoiser.width"),
+        ("seed=many", "seed"),
+        ("seed", "key=value"),
+        ("folds.deep=1", "folds is a value"),
+        ("denoiser.attention_levels=[7]", "attention_levels"),
+        ("denoiser.prior_half_width=-1", "residual_on_prior needs"),
+    ],
+)
+def test_what_is_wrong_is_named(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message.replace("[", r"\[")):
+        load(TrainingSettings, "tiny", [override])
+
+
+def test_neither_preset_nor_file_lists_the_presets(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="madm-fast"):
+        load(TrainingSettings, "tinny")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(UsageError, match="mapping"):
+        load(TrainingSettings, tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    with pytest.raises(UsageError, match="not valid YAML"):
+        load(TrainingSettings, tmp_path / "broken.yaml")
+
+
+def test_the_resolved_copy_makes_the_same_settings_again(tmp_path: Path) -> None:
+    settings = load(TrainingSettings, "demo", ["seed=5"])
+    dump(settings, tmp_path / "settings.yaml")
+    assert load(TrainingSettings, tmp_path / "settings.yaml") == settings
+    assert yaml.safe_load((tmp_path / "settings.yaml").read_text())["seed"] == 5
+
+
+def test_condition_channels_count_both_slabs() -> None:
+    assert DenoiserSettings(slab_half_width=4, prior_half_width=1).condition_channels == 9 + 3
+    assert DenoiserSettings(slab_half_width=8, prior_half_width=-1, residual_on_prior=False).condition_channels == 17

@@ -1,0 +1,130 @@
+"""Packed cases and what is drawn from them: aligned, normalised, decided by the generator alone."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pet_pipeline.configs.schema import AugmentationSettings, GridSettings, NormalisationSettings
+from pet_pipeline.data.dataset import Augmentation, PackedCase, draw_patch, draw_slice, pack
+from pet_pipeline.data.manifest import Case, Manifest
+from pet_pipeline.data.normalisation import Normalisation
+from pet_pipeline.errors import UsageError
+from pet_pipeline.seeding import generator
+from pet_pipeline.types import View
+
+NORMALISATION = NormalisationSettings(gain=4.0)
+PLAIN = Augmentation(1.0, (False, False, False))
+
+
+def write(path: Path, data: np.ndarray, origin: float = 0.0) -> Path:
+    affine = np.diag([5.0, 5.0, 5.0, 1.0])
+    affine[:3, 3] = origin
+    nib.save(nib.Nifti1Image(data.astype(np.float32), affine), path)
+    return path
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    """One body whose target is four times its input, voxel by voxel, with every voxel's value its own."""
+    inside = ((np.indices((32, 28, 40)) - np.array([15.5, 13.5, 19.5])[:, None, None, None]) ** 2).sum(0) < 100
+    values = np.where(inside, 1.0 + 0.2 * np.random.default_rng(0).random(inside.shape), 0.0)
+    case = Case(
+        "one",
+        "sub-1",
+        "here",
+        "train",
+        input=write(tmp_path / "in.nii.gz", values),
+        noise_free=write(tmp_path / "out.nii.gz", 4.0 * values),
+        dose=5.0,
+    )
+    return Manifest(tmp_path, (case,))
+
+
+def packed_in(manifest: Manifest, folder: Path) -> PackedCase:
+    (case,) = pack(manifest, folder, grid=GridSettings(), normalisation=NORMALISATION, target="noise_free", multiple=8)
+    return case
+
+
+def test_condition_and_target_meet_voxel_by_voxel_and_the_scale_leads_back_to_suv(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    case = packed_in(manifest, tmp_path / "packed")
+    condition, target = case.read("condition"), case.read("target")
+    assert np.allclose(condition, target, rtol=2e-3)  # the target is 4 times the input, and so is its scale
+    assert float(target.max()) * case.scale == pytest.approx(4.8, rel=0.01)
+    assert all(size % 8 == 0 for size in case.shape)
+
+
+def test_what_is_packed_is_kept_until_input_or_settings_change(manifest: Manifest, tmp_path: Path) -> None:
+    case = packed_in(manifest, tmp_path / "packed")
+    case.write("prior", np.zeros(case.shape, dtype=np.float32))
+    packed_in(manifest, tmp_path / "packed")
+    assert case.has("prior")
+    write(tmp_path / "in.nii.gz", 2.0 * nib.load(tmp_path / "in.nii.gz").get_fdata())
+    packed_in(manifest, tmp_path / "packed")
+    assert not case.has("prior")  # it was of other voxels
+
+
+def test_a_target_on_another_grid_is_refused_by_name(manifest: Manifest, tmp_path: Path) -> None:
+    write(tmp_path / "out.nii.gz", nib.load(tmp_path / "out.nii.gz").get_fdata(), origin=7.0)
+    with pytest.raises(UsageError, match="one: noise_free lies on another grid"):
+        packed_in(manifest, tmp_path / "packed")
+
+
+def test_patches_are_aligned_normalised_and_zero_beyond_the_edge(manifest: Manifest, tmp_path: Path) -> None:
+    case = packed_in(manifest, tmp_path / "packed")
+    size = (48, 16, 24)  # wider than the box along x
+    drawn = draw_patch(case, ("condition", "target"), size, NORMALISATION, PLAIN, generator(0, "patch"))
+    assert drawn["condition"].shape == size
+    assert np.allclose(drawn["condition"], drawn["target"], rtol=2e-3)
+    assert np.count_nonzero(np.abs(drawn["condition"]).sum((1, 2))) <= case.shape[0]
+    expected = Normalisation(1.0, NORMALISATION.knee, NORMALISATION.spread).forward(
+        np.float32(case.read("target").max())
+    )
+    assert drawn["target"].max() <= expected * 1.001
+
+
+@pytest.mark.parametrize("view", list(View))
+def test_a_slab_holds_the_slices_around_the_target(manifest: Manifest, tmp_path: Path, view: View) -> None:
+    case = packed_in(manifest, tmp_path / "packed")
+    case.write("prior", case.read("target").astype(np.float32))
+    for number in range(12):
+        example = draw_slice(
+            case, view, side=16, slab_half_width=2, prior_half_width=1, normalisation=NORMALISATION,
+            augmentation=PLAIN, rng=generator(number, "slice"),
+        )  # fmt: skip
+        assert example.condition.shape == (5 + 3, 16, 16)
+        assert np.allclose(example.condition[2], example.target[0], rtol=2e-3)
+        assert np.allclose(example.condition[5 + 1], example.prior[0])
+        assert np.allclose(example.condition[5:8], example.condition[1:4], rtol=2e-3)
+
+
+@pytest.mark.parametrize("view", list(View))
+def test_a_left_right_flip_mirrors_the_image_or_the_order_of_the_slab(
+    manifest: Manifest, tmp_path: Path, view: View
+) -> None:
+    case = packed_in(manifest, tmp_path / "packed")
+
+    def drawn(flip: bool) -> np.ndarray:
+        return draw_slice(
+            case, view, side=16, slab_half_width=1, prior_half_width=-1, normalisation=NORMALISATION,
+            augmentation=Augmentation(1.0, (flip, False, False)), rng=generator(3, "slice"),
+        ).condition  # fmt: skip
+
+    mirrored = drawn(False)[::-1] if view is View.SAGITTAL else drawn(False)[:, ::-1]
+    assert np.array_equal(drawn(True), mirrored)
+
+
+def test_draws_repeat_with_the_generator_and_only_allowed_flips_happen() -> None:
+    settings = AugmentationSettings(flip_axes=("x",), intensity=0.1)
+    drawn = [Augmentation.draw(settings, generator(0, "draw", i)) for i in range(200)]
+    assert drawn == [Augmentation.draw(settings, generator(0, "draw", i)) for i in range(200)]
+    flips = np.array([one.flips for one in drawn])
+    assert 60 < flips[:, 0].sum() < 140
+    assert not flips[:, 1:].any()
+    factors = np.array([one.factor for one in drawn])
+    assert factors.min() >= 1 / 1.1 - 1e-9
+    assert factors.max() <= 1.1 + 1e-9
+    assert np.log(factors).mean() == pytest.approx(0.0, abs=0.02)

@@ -1,0 +1,38 @@
+"""Whole files or none."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pet_pipeline.data.files import atomic_path, sha256_of, write_json
+
+
+def test_a_failure_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "image.nii.gz"
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+
+    def fail_half_way() -> None:
+        with atomic_path(target) as temporary:
+            assert temporary.name.endswith(".nii.gz")
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert target.read_bytes() == b"old"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_the_new_file_appears_only_at_the_end(tmp_path: Path) -> None:
+    target = tmp_path / "new.json"
+    with atomic_path(target) as temporary:
+        temporary.write_text("{}")
+        assert not target.exists()
+    assert target.read_text() == "{}"
+
+
+def test_checksum_is_of_the_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": 1})
+    assert sha256_of(tmp_path / "a.json") == hashlib.sha256((tmp_path / "a.json").read_bytes()).hexdigest()
