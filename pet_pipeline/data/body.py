@@ -71,6 +71,9 @@ def body_mask(data: Float32Array, spacing_mm: tuple[float, float, float]) -> Boo
 def body_box(mask: BoolArray, *, margin_voxels: int, multiple: int) -> tuple[Triple, Triple]:
     """The smallest box around the mask and a margin whose sides are multiples of `multiple`.
 
+    There is no margin beyond the grid: nothing was measured there. Where a side must be rounded up, the box stays on the
+    grid if it fits.
+
     Returns:
         start: first index along each axis; may be negative where the box passes the edge of the grid.
         shape: number of voxels along each axis.
@@ -79,10 +82,15 @@ def body_box(mask: BoolArray, *, margin_voxels: int, multiple: int) -> tuple[Tri
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
         inside = np.flatnonzero(mask.any(axis=others))
-        first, last = (int(inside[0]), int(inside[-1])) if inside.size else (0, mask.shape[axis] - 1)
-        extent = last - first + 1 + 2 * margin_voxels
+        size = mask.shape[axis]
+        first, last = (int(inside[0]), int(inside[-1])) if inside.size else (0, size - 1)
+        first, last = max(first - margin_voxels, 0), min(last + margin_voxels, size - 1)
+        extent = last - first + 1
         length = -(-extent // multiple) * multiple
-        start.append(first - margin_voxels - (length - extent) // 2)
+        begin = first - (length - extent) // 2
+        if length <= size:
+            begin = min(max(begin, 0), size - length)
+        start.append(begin)
         shape.append(length)
     return (start[0], start[1], start[2]), (shape[0], shape[1], shape[2])
 

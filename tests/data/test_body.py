@@ -115,6 +115,17 @@ def test_box_holds_mask_and_margin(multiple: int, margin: int) -> None:
         assert length < high - low + 1 + 2 * margin + multiple
 
 
+def test_a_box_stays_on_a_grid_that_it_fits_into() -> None:
+    mask = np.zeros((32, 20, 16), dtype=bool)
+    mask[0:30, 1:18, 5:7] = True
+    start, shape = body_box(mask, margin_voxels=3, multiple=8)
+    assert (start[0], shape[0]) == (0, 32)  # no margin beyond the edge
+    assert shape[1] == 24  # 20 voxels do not hold a multiple of 8 this long: the box goes beyond
+    assert start[1] <= 0
+    assert start[1] + 24 >= 20
+    assert (start[2], shape[2]) == (2, 8)
+
+
 def test_box_of_an_empty_mask_is_the_grid() -> None:
     assert body_box(np.zeros((8, 16, 24), bool), margin_voxels=0, multiple=8) == ((0, 0, 0), (8, 16, 24))
 
