@@ -71,8 +71,8 @@ def body_mask(data: Float32Array, spacing_mm: tuple[float, float, float]) -> Boo
 def body_box(mask: BoolArray, *, margin_voxels: int, multiple: int) -> tuple[Triple, Triple]:
     """The smallest box around the mask and a margin whose sides are multiples of `multiple`.
 
-    There is no margin beyond the grid: nothing was measured there. Where a side must be rounded up, the box stays on the
-    grid if it fits.
+    There is no margin beyond the grid: nothing was measured there. Where a side must be rounded up, the box stays on
+    the grid if it fits.
 
     Returns:
         start: first index along each axis; may be negative where the box passes the edge of the grid.

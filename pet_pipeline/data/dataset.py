@@ -26,6 +26,9 @@ from pet_pipeline.types import Float32Array, View
 
 log = logging.getLogger(__name__)
 
+LEAST_COVERED = 0.5
+"""A learnt image must hold at least this share of the body's box; less is another field of view or another patient."""
+
 AXIS_OF = {"x": 0, "y": 1, "z": 2}
 
 
@@ -128,9 +131,10 @@ def _pack_case(
     volume, _ = nifti.read(case.input)
     frame, condition = frame_body(volume, grid.spacing_mm, multiple=multiple)
     wanted, _ = nifti.read(reference)
-    if not wanted.geometry.matches(volume.geometry):
+    if (covered := frame.covered_by(wanted.geometry)) < LEAST_COVERED:
         raise UsageError(
-            f"{case.case_id}: {target} lies on another grid than its input; resample it onto the input's grid"
+            f"{case.case_id}: {target} covers {covered:.0%} of the body in its input; needed is at least "
+            f"{LEAST_COVERED:.0%}: is it the same scan?"
         )
     fitted = Normalisation.fit(condition, frame.mask, normalisation)
     scale = fitted.of_target.scale

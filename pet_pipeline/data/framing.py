@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from pet_pipeline.data.body import body_box, body_mask, crop, uncrop
 from pet_pipeline.data.resample import onto, to_spacing
 from pet_pipeline.data.volume import Volume
@@ -11,6 +13,9 @@ from pet_pipeline.units import Unit
 
 MARGIN_VOXELS = 2
 """Air kept around the body on the model grid: the mask's edge is uncertain by about a voxel."""
+
+LATTICE = 5
+"""Points along each axis that judge how much of a box another grid covers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,18 +39,26 @@ class Frame:
     mask: BoolArray
 
     def forward(self, volume: Volume) -> Float32Array:
-        """Voxels of `volume` (any volume on the source grid) in the box, zero beyond its field of view."""
-        return crop(self._on_grid(volume).data, self.start, self.shape)
+        """Voxels of any volume of the same patient in the box, zero beyond its field of view."""
+        turned = volume.oriented(volume.geometry.to_canonical())
+        gridded = turned if turned.geometry.matches(self.grid) else onto(turned, self.grid)
+        return crop(gridded.data, self.start, self.shape)
+
+    def covered_by(self, geometry: Geometry) -> float:
+        """The share of the box, 0 to 1, that lies inside another grid's field of view; by a lattice of points."""
+        steps = [
+            np.linspace(0.1, 0.9, LATTICE) * size + first for size, first in zip(self.shape, self.start, strict=True)
+        ]
+        points = np.stack([*np.meshgrid(*steps, indexing="ij"), np.ones((LATTICE,) * 3)], axis=-1)
+        indices = points @ (np.linalg.inv(geometry.affine) @ self.grid.affine).T
+        inside = (indices[..., :3] > -0.5) & (indices[..., :3] < np.asarray(geometry.shape) - 0.5)
+        return float(inside.all(axis=-1).mean())
 
     def inverse(self, box: Float32Array, unit: Unit) -> Volume:
         """A volume on the source grid whose box holds `box` and whose outside is zero."""
         whole = Volume(uncrop(box, self.start, self.grid.shape), self.grid, unit)
         turned = onto(whole, self.source.reoriented(self.turn))
         return turned.oriented(self.turn.inverse())
-
-    def _on_grid(self, volume: Volume) -> Volume:
-        turned = volume.oriented(self.turn)
-        return turned if turned.geometry.matches(self.grid) else onto(turned, self.grid)
 
 
 def frame_body(

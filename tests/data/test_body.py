@@ -108,10 +108,10 @@ def test_box_holds_mask_and_margin(multiple: int, margin: int) -> None:
     mask = np.zeros((30, 20, 25), dtype=bool)
     mask[1:20, 4:5, 7:24] = True
     start, shape = body_box(mask, margin_voxels=margin, multiple=multiple)
-    for begin, length, (low, high) in zip(start, shape, ((1, 19), (4, 4), (7, 23)), strict=True):
+    for size, begin, length, (low, high) in zip(mask.shape, start, shape, ((1, 19), (4, 4), (7, 23)), strict=True):
         assert length % multiple == 0
-        assert begin <= low - margin
-        assert begin + length - 1 >= high + margin
+        assert begin <= max(low - margin, 0)
+        assert begin + length - 1 >= min(high + margin, size - 1)
         assert length < high - low + 1 + 2 * margin + multiple
 
 

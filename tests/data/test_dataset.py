@@ -67,10 +67,21 @@ def test_what_is_packed_is_kept_until_input_or_settings_change(manifest: Manifes
     assert not case.has("prior")  # it was of other voxels
 
 
-def test_a_target_on_another_grid_is_refused_by_name(manifest: Manifest, tmp_path: Path) -> None:
-    write(tmp_path / "out.nii.gz", nib.load(tmp_path / "out.nii.gz").get_fdata(), origin=7.0)
-    with pytest.raises(UsageError, match="one: noise_free lies on another grid"):
+def test_a_target_elsewhere_in_the_patient_is_refused_by_name(manifest: Manifest, tmp_path: Path) -> None:
+    write(tmp_path / "out.nii.gz", nib.load(tmp_path / "out.nii.gz").get_fdata(), origin=400.0)
+    with pytest.raises(UsageError, match="one: noise_free covers 0% of the body"):
         packed_in(manifest, tmp_path / "packed")
+
+
+def test_a_target_on_a_shifted_or_mirrored_grid_meets_its_input(manifest: Manifest, tmp_path: Path) -> None:
+    straight = packed_in(manifest, tmp_path / "packed").read("target").copy()
+    image = nib.load(tmp_path / "out.nii.gz")
+    mirrored = image.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    mirrored[0, 3] = 5.0 * (image.shape[0] - 1)
+    padded = np.pad(image.get_fdata()[::-1], [(0, 0), (0, 6), (0, 0)])
+    nib.save(nib.Nifti1Image(padded.astype(np.float32), mirrored), tmp_path / "out.nii.gz")
+    again = packed_in(manifest, tmp_path / "packed").read("target")
+    assert np.abs(again - straight).max() < 0.01 * float(straight.max())
 
 
 def test_patches_are_aligned_normalised_and_zero_beyond_the_edge(manifest: Manifest, tmp_path: Path) -> None:
