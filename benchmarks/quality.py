@@ -249,7 +249,7 @@ def main() -> None:
         for seed in seeds:
             add(name, translated(translator, options.model_copy(update={"seed": seed})), chosen, f"#{seed}")
     if arguments.reference_patients:
-        add(RULE, translated(translator, REFERENCE), pairs[: arguments.reference_patients])
+        add(RULE, translated(translator, REFERENCE), alone[: arguments.reference_patients])
     add("AC low dose, CT map", lambda case: corrected(case).data, pairs)
     gaussians = [f"AC low dose, CT map, Gaussian {mm:g} mm" for mm in GAUSSIAN_MM]
     for name, mm in zip(gaussians, GAUSSIAN_MM, strict=True):

@@ -120,6 +120,7 @@ class Translator:
         """
         folder = model if isinstance(model, ModelFolder) else load_folder(model)
         compute = devices.choose(device, precision)
+        memory.keep_freed_memory()
         views = [view for view in View if view.value in folder.description.networks]
         prior = network(folder, PRIOR).to(compute.device)
         networks = {view: network(folder, view.value).to(compute.device) for view in views}

@@ -18,7 +18,8 @@ _TEMPLATE = jinja2.Template(
 | task | {{ task }} |
 | grid | {{ d.grid.spacing_mm | join(" x ") }} mm |
 | learnt image | {{ target }} |
-| recommended sampling | {{ d.sampler.solver }}, {{ d.sampler.steps }} steps from t = {{ d.sampler.t_start }}, \
+| recommended sampling | {{ d.sampler.solver }}, {{ d.sampler.steps }} steps from \
+{{ "the prior noised to t = %g" % d.sampler.t_start if d.sampler.start == "prior" else "noise" }}, \
 views {{ d.sampler.views | join(", ") }} |
 | licence | {{ d.licence }} |
 | trained | {{ d.created }} |

@@ -1,6 +1,7 @@
 """How much memory a case took, and what to do when there is too little."""
 
 import contextlib
+import ctypes
 import logging
 import sys
 from collections.abc import Callable
@@ -14,6 +15,24 @@ from pet_pipeline.errors import OutOfMemory
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEEP_BYTES = 2**31 - 1
+"""The most that mallopt(3) takes."""
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc's allocator to keep freed blocks in the process; returns whether there was one to tell.
+
+    A network on a CPU takes and frees the same large blocks at every layer. Given back to the system each time, they
+    come back as page faults: a fifth of a forward pass (16 slices of 104 x 160 in bf16 on two cores: 225 ms against 178 ms).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
+        return False
+    return bool(mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES) and mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES // 2))
 
 
 def reset_peak(device: torch.device) -> None:

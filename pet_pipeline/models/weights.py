@@ -167,6 +167,7 @@ def _save_network(folder: Path, role: str, module: nn.Module, dtype: WeightType)
             raise ModelError(f"network {role!r}: {name} has values that are not finite as {dtype}; save as float32")
     file = folder / f"{role}.safetensors"
     save_file(state, file)
+    file.chmod(0o644)  # safetensors writes for the owner alone
     return NetworkDescription(
         architecture=names[0],
         settings=module.settings.model_dump(mode="json"),  # type: ignore[union-attr, operator]

@@ -24,6 +24,7 @@ from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.errors import UsageError
 from pet_pipeline.models.devices import DTYPE, Compute, choose
+from pet_pipeline.models.memory import keep_freed_memory
 from pet_pipeline.models.registry import build, parameter_count
 from pet_pipeline.models.weights import save_folder
 from pet_pipeline.seeding import derive_seed
@@ -117,6 +118,7 @@ def train_model(
     """
     _claim(folder, settings, task, resume)
     compute = choose(settings.device, settings.precision)
+    keep_freed_memory()
     multiple = 2 ** max(len(settings.prior.widths), len(settings.denoiser.widths) - 1)
     relevant = [case for case in manifest.cases if case.split in ("train", "val")]
     with progress("bring cases onto the model grid", len(relevant)) as tick:
