@@ -26,7 +26,8 @@ def keep_freed_memory() -> bool:
     """Tell glibc's allocator to keep freed blocks in the process; returns whether there was one to tell.
 
     A network on a CPU takes and frees the same large blocks at every layer. Given back to the system each time, they
-    come back as page faults: a fifth of a forward pass (16 slices of 104 x 160 in bf16 on two cores: 225 ms against 178 ms).
+    come back as page faults: a fifth of a forward pass (16 slices of 104 x 160 in bf16 on two cores: 225 ms against
+    178 ms).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
