@@ -46,7 +46,7 @@ model: $(STAMP_RUN) ## train the built-in model again from its recipe, into buil
 	$(BIN)/python recipes/phantom_fdg_5mm.py --output build/model
 
 figures: $(STAMP_RUN) ## the figures of README and model card (long)
-	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/quality.py --write README.md
 
 # build/ and runs/ hold trained models, hours of work: only their owner deletes them.
 clean: ## remove .venv, caches and demo/; build/ and runs/ stay

@@ -209,6 +209,15 @@ def best_of(rows: Sequence[Row], methods: Sequence[str]) -> str:
     return max(methods, key=mean)
 
 
+def fill(document: Path, text: str) -> None:
+    """Put the figures between the document's two markers, in place of the older ones."""
+    before, begin, rest = document.read_text(encoding="utf-8").partition("<!-- figures:begin -->")
+    _, end, after = rest.partition("<!-- figures:end -->")
+    if not end:
+        raise SystemExit(f"{document}: needed are the markers figures:begin and figures:end")
+    document.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohorts", type=Path, default=Path("build/cohorts"))
@@ -219,6 +228,9 @@ def main() -> None:
     parser.add_argument("--patients", type=int, help="fewer test patients, for a quick look")
     parser.add_argument("--kept-out", type=int, default=10, help="patients of each kept-out cohort; 0: none")
     parser.add_argument("--reference-patients", type=int, default=5, help="patients for the reference rule; 0: none")
+    parser.add_argument(
+        "--write", type=Path, action="append", default=[], help="fill the figures into this Markdown file"
+    )
     arguments = parser.parse_args()
     start = time.monotonic()
     translator = Translator.load(arguments.model)
@@ -305,6 +317,8 @@ def main() -> None:
     print(text)
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "figures.md").write_text(text + "\n", encoding="utf-8")
+    for document in arguments.write:
+        fill(document, text)
     write_metrics(arguments.output / "metrics.tsv", [*rows, *(row for part in kept_out.values() for row in part)])
     table = groups(rows, patients=patients)
     keys = {

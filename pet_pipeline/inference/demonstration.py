@@ -35,8 +35,12 @@ METHODS: Mapping[str, TranslateOptions] = {
 
 COHORT_PRESET = "cohort-test"
 
-COHORT_CHANGES = ("first_patient=9001", "seed=90", "doses=[5]", "twins=false", "ac_low_dose=false", "site=demo")
-"""Patients of the kind the model was trained for, by numbers and a seed that no training or test cohort has."""
+COHORT_CHANGES = (
+    "first_patient=9001", "seed=90", "doses=[5]", "twins=false", "ac_low_dose=false", "site=demo",
+    "phantom.slices=[150,180]", "phantom.top_mm=[0,120]", "phantom.lesions=[3,8]",
+)  # fmt: skip
+"""Patients of the kind the model was trained for, head to pelvis and with lesions so that there is something to see, by
+numbers and a seed that no training or test cohort has."""
 
 
 def simulate_patients(

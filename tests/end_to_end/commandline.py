@@ -67,12 +67,17 @@ def pet_pipeline(*arguments: Argument, timeout: float = 300.0) -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
+def _heed_interrupts() -> None:
+    """A shell starts its background jobs deaf to SIGINT, and children inherit that: undo it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def started(*arguments: Argument) -> Iterator[subprocess.Popen[bytes]]:
     """`pet-pipeline ARGUMENTS` in a process group of its own, all of which is gone at the end of the block."""
     process = subprocess.Popen(
         command(*arguments), cwd=REPOSITORY, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
+        stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=_heed_interrupts,
     )  # fmt: skip
     try:
         yield process

@@ -204,9 +204,7 @@ def test_manifest_rows_are_named_by_case_and_units_come_from_sidecars(tiny_model
     assert second / first == pytest.approx(5000.0 / (350e6 * 2.0 ** (-3600.0 / 6586.2) / 70000.0), rel=0.05)
 
 
-@pytest.mark.skipif(
-    not IBSI_PET.is_file(), reason="the reference PET lies beside the repository only in its own workshop"
-)
+@pytest.mark.skipif(not IBSI_PET.is_file(), reason="no reference PET beside the repository")
 def test_a_real_pet_comes_back_on_exactly_its_grid(tiny_model: Path, tmp_path: Path) -> None:
     finished = pet_pipeline("translate", IBSI_PET, "--output", tmp_path, "--model", tiny_model, "--json")
     assert finished.status == 0, finished.stderr
