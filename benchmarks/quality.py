@@ -49,6 +49,10 @@ REFERENCE = TranslateOptions(fusion="sample", solver="ddpm", steps=200, start="p
 GAUSSIAN_MM = (4.0, 6.0, 8.0, 10.0)
 NLM_STRENGTH = (0.5, 1.0, 2.0)
 DOSE = 5.0
+KEPT_OUT = {
+    "cohort-heldout-family": "the family of bodies (uptake outside the training ranges)",
+    "cohort-heldout-scanner": "the scanner",
+}
 
 Predict = Callable[[Case], np.ndarray]
 
@@ -272,8 +276,9 @@ def main() -> None:
 
     best_gaussian, best_non_local = best_of(rows, gaussians), best_of(rows, non_locals)
     opponents = [OPPONENT] if arguments.opponent else []
+    rule = [RULE] if arguments.reference_patients else []
     methods = [
-        "NAC input", "NAC standard dose", PRIOR, *opponents, *VIEWS, RULE, MADM,
+        "NAC input", "NAC standard dose", PRIOR, *opponents, *VIEWS, *rule, MADM,
         "AC low dose, CT map", best_gaussian, best_non_local,
     ]  # fmt: skip
     best_view = best_of(rows, list(VIEWS))
@@ -286,14 +291,12 @@ def main() -> None:
             [
                 "| difference | n | PSNR dB | NMSE | SSIM | SUVmax recovery | SUVpeak recovery |",
                 "|---|---|---|---|---|---|---|",
-                *(difference(rows, patients, MADM, other) for other in (PRIOR, *opponents, best_view, RULE)),
+                *(difference(rows, patients, MADM, other) for other in (PRIOR, *opponents, best_view, *rule)),
             ]
         ),
     ]
     kept_out = {}
-    for preset in ("cohort-heldout-family", "cohort-heldout-scanner"):
-        if not arguments.kept_out:
-            continue
+    for preset, what in KEPT_OUT.items() if arguments.kept_out else ():
         others = [(case, None) for case, _ in with_twins(cohort(preset, arguments.cohorts, arguments.kept_out))]
         first = len(rows)
         add("NAC input", lambda case: canonical(case.input).data, others)
@@ -302,7 +305,7 @@ def main() -> None:
         kept_out[preset] = rows[first:]
         del rows[first:]
         sections += [
-            f"{preset}, {len(others)} patients:",
+            f"Kept out of training: {what}, {len(others)} patients:",
             markdown(kept_out[preset], patients, ["NAC input", PRIOR, MADM]),
         ]
     parameters = {
