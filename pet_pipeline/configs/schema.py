@@ -34,6 +34,9 @@ class NormalisationSettings(Settings):
     gain: PositiveFloat = Field(
         8.0, description="typical ratio of target to condition: 8 for NAC to AC, 1 for AC to AC"
     )
+    water_correction: bool = Field(
+        False, description="correct a NAC condition for its outline filled with water first; gain is then about 0.6"
+    )
 
 
 class PriorSettings(Settings):

@@ -22,12 +22,15 @@ from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.normalisation import Normalisation
 from pet_pipeline.errors import UsageError
-from pet_pipeline.types import Float32Array, View
+from pet_pipeline.types import BoolArray, Float32Array, View
 
 log = logging.getLogger(__name__)
 
 LEAST_COVERED = 0.5
 """A learnt image must hold at least this share of the body's box; less is another field of view or another patient."""
+
+Preparation = Callable[[Float32Array, BoolArray], Float32Array]
+"""(condition, body), both (x, y, z) -> the condition that the networks see."""
 
 AXIS_OF = {"x": 0, "y": 1, "z": 2}
 
@@ -73,13 +76,15 @@ def pack(
     normalisation: NormalisationSettings,
     target: Target,
     multiple: int,
+    prepare: Preparation | None = None,
     splits: Iterable[str] = ("train", "val"),
     workers: int = 1,
     on_case: Callable[[], None] = lambda: None,
 ) -> tuple[PackedCase, ...]:
     """Bring the cases of the given splits onto the model grid; what is packed already with the same settings is kept.
 
-    `multiple` is what the networks need the sides of a box to be multiples of.
+    `multiple` is what the networks need the sides of a box to be multiples of; `prepare` changes the condition, given
+    the body, before it is scaled (picklable, and decided by `normalisation` and `grid` alone).
 
     Raises:
         UsageError: a case lacks the image that is to be learnt.
@@ -99,6 +104,7 @@ def pack(
         normalisation=normalisation,
         target=target,
         multiple=multiple,
+        prepare=prepare,
         settings=settings,
     )
     packed: list[PackedCase] = []
@@ -117,6 +123,7 @@ def _pack_case(
     normalisation: NormalisationSettings,
     target: Target,
     multiple: int,
+    prepare: Preparation | None,
     settings: str,
 ) -> PackedCase:
     reference = getattr(case, target)
@@ -136,6 +143,8 @@ def _pack_case(
             f"{case.case_id}: {target} covers {covered:.0%} of the body in its input; needed is at least "
             f"{LEAST_COVERED:.0%}: is it the same scan?"
         )
+    if prepare is not None:
+        condition = prepare(condition, frame.mask)
     fitted = Normalisation.fit(condition, frame.mask, normalisation)
     scale = fitted.of_target.scale
     packed = PackedCase(

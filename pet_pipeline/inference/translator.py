@@ -27,6 +27,7 @@ from pet_pipeline.models import devices, memory, prior_step
 from pet_pipeline.models.prior3d import Prior3d
 from pet_pipeline.models.unet25d import UNet25d
 from pet_pipeline.models.weights import DESCRIPTION_FILE, ModelFolder, load_folder, network
+from pet_pipeline.physics.water import preparation
 from pet_pipeline.seeding import derive_seed
 from pet_pipeline.types import Float32Array, View
 from pet_pipeline.units import Unit
@@ -209,6 +210,9 @@ class Translator:
         memory.reset_peak(device)
         with watch.stage("frame", device):
             frame, box = frame_body(volume, description.grid.spacing_mm, multiple=self.multiple)
+            prepare = preparation(description.normalisation, description.grid)
+            if prepare is not None:
+                box = prepare(box, frame.mask)
             normalisation = Normalisation.fit(box, frame.mask, description.normalisation)
             condition = normalisation.forward(torch.from_numpy(box).to(device))
         with watch.stage("prior", device):

@@ -27,6 +27,7 @@ from pet_pipeline.models.devices import DTYPE, Compute, choose
 from pet_pipeline.models.memory import keep_freed_memory
 from pet_pipeline.models.registry import build, parameter_count
 from pet_pipeline.models.weights import save_folder
+from pet_pipeline.physics.water import preparation
 from pet_pipeline.seeding import derive_seed
 from pet_pipeline.training import steps
 from pet_pipeline.training.estimates import residual_scale, write_estimates
@@ -119,7 +120,7 @@ def train_model(
     _claim(folder, settings, task, resume)
     compute = choose(settings.device, settings.precision)
     keep_freed_memory()
-    multiple = 2 ** max(len(settings.prior.widths), len(settings.denoiser.widths) - 1)
+    multiple = 2 ** (max(len(settings.prior.widths), len(settings.denoiser.widths)) - 1)
     relevant = [case for case in manifest.cases if case.split in ("train", "val")]
     with progress("bring cases onto the model grid", len(relevant)) as tick:
         packed = pack(
@@ -129,6 +130,7 @@ def train_model(
             normalisation=settings.normalisation,
             target=settings.target,
             multiple=multiple,
+            prepare=preparation(settings.normalisation, settings.grid),
             workers=workers,
             on_case=tick,
         )

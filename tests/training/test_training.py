@@ -14,9 +14,14 @@ from torch import nn
 
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.schema import OptimiserSettings, TrainingSettings
+from pet_pipeline.data.dataset import PackedCase, pack
 from pet_pipeline.data.manifest import Case, Manifest
+from pet_pipeline.data.nifti import read
 from pet_pipeline.errors import UsageError
+from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.weights import load_folder
+from pet_pipeline.physics.water import preparation
+from pet_pipeline.training.estimates import prior_of
 from pet_pipeline.training.folds import assign
 from pet_pipeline.training.loop import LoopSettings, Stage, learning_rate, run
 from pet_pipeline.training.madm import train_model
@@ -177,3 +182,29 @@ def test_the_loop_fits_a_line_and_its_average_follows(tmp_path: Path) -> None:
     fitted = run(stage, tmp_path, LoopSettings(torch.device("cpu"), None, 100, 10, 100))
     assert float(fitted.weight) == pytest.approx(3.0, abs=0.02)
     assert float(fitted.bias) == pytest.approx(-1.0, abs=0.02)
+
+
+def test_a_model_with_the_water_correction_is_given_the_same_condition_by_training_and_translation(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    settings = load(TrainingSettings, "tiny", [*SMALL, "normalisation.water_correction=true", "normalisation.gain=0.6"])
+    model = train_model(cohort, settings, tmp_path / "run", progress=silent, task="prior")
+    folder = load_folder(model)
+    assert folder.description.normalisation.water_correction
+    translator = Translator.load(folder, precision="fp32")
+    volume, _ = read(cohort.cases[0].input)
+    made = translator.translate(volume)
+    plain_settings = load(TrainingSettings, "tiny", SMALL)
+    case, plain = (pack_again(cohort, one, translator.multiple, tmp_path)[0] for one in (settings, plain_settings))
+    assert case.scale == pytest.approx(made.normalisation["scale"] * made.normalisation["gain"], rel=1e-5)
+    assert case.scale / 0.6 > 1.5 * plain.scale / 8.0  # the corrected sphere is brighter
+    estimate = prior_of(translator.prior_network, case, settings.normalisation, translator.compute)
+    assert np.allclose(estimate * case.scale, made.prior_box, atol=0.02)
+
+
+def pack_again(cohort: Manifest, settings: TrainingSettings, multiple: int, folder: Path) -> tuple[PackedCase, ...]:
+    return pack(
+        cohort, folder / f"packed-{settings.normalisation.water_correction}", grid=settings.grid,
+        normalisation=settings.normalisation, target=settings.target, multiple=multiple,
+        prepare=preparation(settings.normalisation, settings.grid),
+    )  # fmt: skip
