@@ -64,7 +64,8 @@ def demo(
         "Next, with your own NAC PET (NIfTI, SUV or Bq/mL):",
         "  pet-pipeline check YOUR_FILES --sheet sheet.png",
         "  pet-pipeline translate YOUR_FILES --output results",
-        "or with your own pairs, through a manifest:",
-        f"  pet-pipeline train madm --data {table_file} --output runs/first --config tiny",
+        "or train on pairs, your own through a manifest or simulated ones (tiny: to see that it runs):",
+        "  pet-pipeline simulate cohort --config cohort-tiny",
+        "  pet-pipeline train madm --data cohort/manifest.tsv --output runs/first --config tiny",
     ):
         results.print(line, highlight=False, markup=False, soft_wrap=True)
