@@ -1,5 +1,6 @@
 """Array aliases and the three views of a volume."""
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -14,6 +15,9 @@ Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.integer[Any]]
 
 BoolArray = npt.NDArray[np.bool_]
+
+Preparation = Callable[[Float32Array, BoolArray], Float32Array]
+"""(condition, body), both (x, y, z) -> the condition that the networks see."""
 
 
 class View(Enum):

@@ -22,15 +22,12 @@ from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.normalisation import Normalisation
 from pet_pipeline.errors import UsageError
-from pet_pipeline.types import BoolArray, Float32Array, View
+from pet_pipeline.types import Float32Array, Preparation, View
 
 log = logging.getLogger(__name__)
 
 LEAST_COVERED = 0.5
 """A learnt image must hold at least this share of the body's box; less is another field of view or another patient."""
-
-Preparation = Callable[[Float32Array, BoolArray], Float32Array]
-"""(condition, body), both (x, y, z) -> the condition that the networks see."""
 
 AXIS_OF = {"x": 0, "y": 1, "z": 2}
 

@@ -6,7 +6,6 @@ and right about what a network sees worst: how deep and how wide a body is.
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -15,14 +14,11 @@ from pet_pipeline.configs.schema import GridSettings, NormalisationSettings
 from pet_pipeline.physics.attenuation import attenuation_factors
 from pet_pipeline.physics.beam import ImageGrid, ParallelBeam
 from pet_pipeline.physics.projector import build
-from pet_pipeline.types import BoolArray, Float32Array
+from pet_pipeline.types import BoolArray, Float32Array, Preparation
 from pet_pipeline.units import MU_WATER_CM1
 
 ANGLES = 36
 """Enough for a smooth mean: the factors change slowly with the angle."""
-
-Preparation = Callable[[Float32Array, BoolArray], Float32Array]
-"""(condition, body), both (x, y, z) -> the condition that the networks see."""
 
 
 def mean_transmission(body: BoolArray, voxel_mm: float) -> Float32Array:
