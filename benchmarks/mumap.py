@@ -1,0 +1,253 @@
+"""What mu-maps are worth: every method's map of the same unseen patients, and the PET corrected with it.
+
+    python benchmarks/mumap.py --cohort build/mumap/test --output build/mumap --model POUR-Net=phantom-mumap-5mm
+        --model U-Net=build/mumap/run-unet/model --model OUR-Net=build/mumap/run-our/model --madm phantom-fdg-5mm
+
+Simulates the test patients with their sinograms (or finds them finished). Maps are made of the 5 % NAC image; each then
+corrects one and the same sinogram, noise-free and at the doses given, and is compared with the CT's map on it.
+Rows: the body's outline filled with water, each model, its first stage alone (where it has several). Then the end
+points against the noise-free truth at 5 %: MADM directly, OSEM with each map and with the CT's, and these filtered.
+Prints Markdown; writes metrics.tsv and figures.json.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from pet_pipeline.cli.console import progress
+from pet_pipeline.configs.loading import load
+from pet_pipeline.configs.simulation import CohortSettings
+from pet_pipeline.data.files import write_json
+from pet_pipeline.data.manifest import Case
+from pet_pipeline.data.mumap_files import mumap_onto
+from pet_pipeline.data.nifti import read
+from pet_pipeline.data.volume import Volume
+from pet_pipeline.evaluation.case import BODY, ORGANS, Row, Truth, score_case
+from pet_pipeline.evaluation.groups import groups
+from pet_pipeline.evaluation.mumaps import score_mumap
+from pet_pipeline.evaluation.report import write_metrics
+from pet_pipeline.evaluation.statistics import Group
+from pet_pipeline.inference.mumaps import MumapMaker
+from pet_pipeline.inference.options import MumapOptions
+from pet_pipeline.inference.pairing import Pair
+from pet_pipeline.inference.reconstruction import reconstruct, water_mumap
+from pet_pipeline.inference.scoring import load_pair
+from pet_pipeline.inference.translator import Translator
+from pet_pipeline.models.devices import describe
+from pet_pipeline.mumap.targets import body_mumap
+from pet_pipeline.simulation.cohort import simulate_cohort
+from pet_pipeline.simulation.sinograms import StoredSinogram
+from pet_pipeline.units import Unit, sigma_mm_from_fwhm_mm
+
+DOSE = 5.0
+WATER, CT, MADM = "water in the outline", "CT", "MADM directly"
+FILTER_MM = 10.0
+COLUMNS = (
+    ("mu MAE cm^-1", BODY, "mu_mae", "{:.4f}"),
+    ("MAE HU", BODY, "hu_mae", "{:.1f}"),
+    ("Dice lung", "tissue:lung", "dice", "{:.3f}"),
+    ("Dice bone", "tissue:bone", "dice", "{:.3f}"),
+)
+
+Maker = Callable[[Volume, Case, StoredSinogram], Volume]
+
+
+def water(volume: Volume, _: Case, stored: StoredSinogram) -> Volume:
+    """The outline of the NAC image filled with water, without couch, on the PET's grid."""
+    filled = Volume(water_mumap(stored, DOSE), stored.geometry, Unit.CM1)
+    return mumap_onto(filled, volume.geometry)
+
+
+def by_model(maker: MumapMaker, options: MumapOptions, seconds: list[float], megabytes: list[float]) -> Maker:
+    """A model's map; its time and peak memory are noted."""
+
+    def make(volume: Volume, case: Case, _: StoredSinogram) -> Volume:
+        start = time.perf_counter()
+        made = maker.make(volume, options, case.case_id)
+        seconds.append(time.perf_counter() - start)
+        megabytes.append(made.peak_memory_mb)
+        return made.volume
+
+    return make
+
+
+def canonical(path: Path) -> Volume:
+    volume, _ = read(path)
+    return volume.oriented(volume.geometry.to_canonical()).with_data(volume.data, Unit.SUV)
+
+
+def smoothed(volume: Volume) -> np.ndarray:
+    sigma = [sigma_mm_from_fwhm_mm(FILTER_MM) / s for s in volume.geometry.spacing_mm]
+    return np.asarray(ndimage.gaussian_filter(volume.data, sigma), dtype=np.float32)
+
+
+def label_of(dose: float | str) -> str:
+    return "noise-free" if dose == "noisefree" else f"{dose:g} %"
+
+
+def score_patient(
+    case: Case, makers: dict[str, Maker], doses: Sequence[float | str], translator: Translator | None
+) -> list[Row]:
+    """All rows of one patient: regions of PET scores end in `@dose`, those of end points in `@end`."""
+    assert case.sinogram is not None
+    assert case.noise_free is not None
+    stored = StoredSinogram.load(case.sinogram)
+    nac = canonical(case.input)
+    spacing = nac.geometry.spacing_mm
+    truth_mu = mumap_onto(body_mumap(case), nac.geometry).data
+    _, truth, _ = load_pair(Pair(case.case_id, case.participant_id, case.noise_free, case.noise_free, case.labels))
+    maps = {name: make(nac, case, stored) for name, make in makers.items()}
+    rows: list[Row] = []
+    for name, mu in maps.items():
+        rows += score_mumap(case.case_id, name, np.maximum(mu.data, 0.0), truth_mu, spacing)
+    finals: dict[str, Volume] = {}
+    for dose in doses:
+        reference = reconstruct(stored, "ct", dose=dose).volume  # type: ignore[arg-type]
+        against = Truth(reference.data, spacing, truth.labels, truth.structures)
+        for name, mu in maps.items():
+            image = reconstruct(stored, mu, dose=dose).volume  # type: ignore[arg-type]
+            rows += tagged(score_case(case.case_id, name, image.data, against), f"@{label_of(dose)}")
+            if dose == DOSE:
+                finals[f"{name} + OSEM"] = image
+        if dose == DOSE:
+            finals[f"{CT} + OSEM"] = reference
+    ends = {name: image.data for name, image in finals.items()}
+    ends |= {f"{name} + filter": smoothed(image) for name, image in finals.items()}
+    if translator is not None:
+        ends[MADM] = translator.translate(nac, case_id=case.case_id).volume.data
+    for name, image in ends.items():
+        rows += tagged(score_case(case.case_id, name, image, truth), "@end")
+    return rows
+
+
+def tagged(rows: Sequence[Row], tag: str) -> list[Row]:
+    wanted = {(BODY, "nrmse"), (BODY, "psnr"), (ORGANS, "suv_mean_bias"), (ORGANS, "suv_mean_bias_absolute")}
+    return [
+        replace(row, region=f"{row.region}{tag}")
+        for row in rows
+        if (row.region, row.metric) in wanted or (row.region.startswith("organ:") and row.metric == "suv_mean_bias")
+    ]
+
+
+def organ_bias(rows: Sequence[Row], tag: str) -> list[Row]:
+    """Mean absolute bias over a patient's organs, one row a patient and method."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row.region.startswith("organ:") and row.region.endswith(tag) and row.metric == "suv_mean_bias":
+            found.setdefault((row.case_id, row.method), []).append(abs(row.value))
+    return [Row(case, method, f"organs{tag}", "mean_absolute_bias", float(np.mean(v)), "%")
+            for (case, method), v in found.items()]  # fmt: skip
+
+
+def cell(table: dict[tuple[str, str, str], Group], key: tuple[str, str, str], style: str) -> str:
+    group = table.get(key)
+    if group is None:
+        return "-"
+    return f"{style.format(group.mean)} [{style.format(group.mean_low)}, {style.format(group.mean_high)}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cohort", type=Path, default=Path("build/mumap/test"))
+    parser.add_argument("--config", default="cohort-test", help="preset or file of the test cohort")
+    parser.add_argument("--set", action="append", default=[], help="key=value of the test cohort")
+    parser.add_argument("--output", type=Path, default=Path("build/mumap"))
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER", help="repeatable")
+    parser.add_argument("--madm", help="model of the direct way, e.g. phantom-fdg-5mm")
+    parser.add_argument("--patients", type=int, help="fewer test patients, for a quick look")
+    parser.add_argument(
+        "--doses", nargs="+", default=["noisefree", "100", "5"], help="of the sinograms that are corrected"
+    )
+    arguments = parser.parse_args()
+    doses: list[float | str] = [text if text == "noisefree" else float(text) for text in arguments.doses]
+    start = time.monotonic()
+    changes = ["keep_sinograms=true", "twins=false", "ac_low_dose=false", *arguments.set]
+    changes += [] if arguments.patients is None else [f"patients={arguments.patients}"]
+    settings = load(CohortSettings, arguments.config, changes)
+    with progress("simulate the test patients", settings.patients) as tick:
+        manifest = simulate_cohort(settings, arguments.cohort, on_patient=lambda name: tick(1, name))
+    cases = [case for case in manifest.select(dose=DOSE).cases if "lesion_free_of" not in case.extra]
+    makers: dict[str, Maker] = {WATER: water}
+    costs: dict[str, tuple[list[float], list[float]]] = {}
+    device = ""
+    for text in arguments.model:
+        name, _, folder = text.partition("=")
+        maker = MumapMaker.load(folder or name)
+        device = f"{describe(maker.compute.device)}, {maker.compute.precision}"
+        variants = {name: MumapOptions()}
+        if maker.cascade.stages > 1:
+            variants[f"{name}, stage 1"] = MumapOptions(stages=1)
+        for variant, options in variants.items():
+            costs[variant] = ([], [])
+            makers[variant] = by_model(maker, options, *costs[variant])
+    translator = Translator.load(arguments.madm) if arguments.madm else None
+    rows: list[Row] = []
+    with progress("score", len(cases)) as tick:
+        for case in cases:
+            rows += score_patient(case, makers, doses, translator)
+            tick(1, case.case_id)
+    tags = [f"@{label_of(dose)}" for dose in doses]
+    rows += [row for tag in [*tags, "@end"] for row in organ_bias(rows, tag)]
+    patients = {case.case_id: case.participant_id for case in cases}
+    table = groups(rows, patients=patients)
+    pet = [(f"PET organ bias %, {t[1:]}", f"organs{t}", "mean_absolute_bias", "{:.2f}") for t in tags]
+    pet += [(f"PET NRMSE, {t[1:]}", f"{BODY}{t}", "nrmse", "{:.4f}") for t in tags]
+    columns = [*COLUMNS, *pet]
+    lines = [
+        f"{len(cases)} unseen patients, maps of the {DOSE:g} % NAC image; PET against OSEM with the CT's map on the "
+        "same sinogram; mean over patients [bootstrap 95 % interval].",
+        "",
+        "| method | " + " | ".join(name for name, *_ in columns) + " | s a patient | peak MB |",
+        "|---" * (len(columns) + 3) + "|",
+    ]
+    for method in makers:
+        took, held = costs.get(method, ([], []))
+        cost = f"{np.mean(took):.1f} | {max(held):.0f}" if took else "- | -"
+        cells = [cell(table, (method, region, metric), style) for _, region, metric, style in columns]
+        lines.append(f"| {method} | {' | '.join(cells)} | {cost} |")
+    ends = dict.fromkeys(row.method for row in rows if row.region.endswith("@end"))
+    if ends:
+        lines += [
+            "",
+            f"End points at {DOSE:g} % against the noise-free AC image (filter: Gaussian {FILTER_MM:g} mm):",
+            "",
+        ]
+        lines += ["| way | PSNR dB | NRMSE | organ bias % |", "|---|---|---|---|"]
+        lines += [
+            f"| {way} | {cell(table, (way, f'{BODY}@end', 'psnr'), '{:.2f}')} | "
+            f"{cell(table, (way, f'{BODY}@end', 'nrmse'), '{:.4f}')} | "
+            f"{cell(table, (way, 'organs@end', 'mean_absolute_bias'), '{:.2f}')} |"
+            for way in ends
+        ]
+    lines += [
+        "",
+        f"{datetime.now(UTC).date().isoformat()}, {device}, Python {platform.python_version()}, "
+        f"{time.monotonic() - start:.0f} s in all.",
+    ]
+    text = "\n".join(lines)
+    print(text)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "mumap.md").write_text(text + "\n", encoding="utf-8")
+    write_metrics(arguments.output / "metrics.tsv", rows)
+    write_json(
+        arguments.output / "figures.json",
+        {
+            method: {
+                name: round(table[method, region, metric].mean, 4)
+                for name, region, metric, _ in columns
+                if (method, region, metric) in table
+            }
+            for method in makers
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

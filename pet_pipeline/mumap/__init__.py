@@ -1,0 +1,1 @@
+"""Attenuation maps from PET alone: the population prior and the cascade that uses it."""

@@ -1,0 +1,323 @@
+"""The training of a mu-map cascade: stage by stage, each on estimates by networks that had not seen the patient.
+
+A stage before the last is trained once a fold and once on everyone (or, with one fold, once on a share of the
+patients), as the prior of `training.madm` is. Its out-of-fold estimates, and the population priors that the bank makes
+of them, are written beside the packed cases once, and the next stage learns from them.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pet_pipeline._version import __version__
+from pet_pipeline.configs.model import ModelDescription
+from pet_pipeline.configs.mumap import (
+    ESTIMATE,
+    PET,
+    BankDescription,
+    MumapDescription,
+    MumapTrainingSettings,
+    MuUNetSettings,
+)
+from pet_pipeline.data.dataset import PackedCase
+from pet_pipeline.data.files import sha256_of
+from pet_pipeline.data.manifest import Manifest
+from pet_pipeline.errors import UsageError
+from pet_pipeline.models.devices import Compute, choose
+from pet_pipeline.models.memory import keep_freed_memory
+from pet_pipeline.models.registry import parameter_count
+from pet_pipeline.models.weights import load_folder, network, save_folder
+from pet_pipeline.mumap.building import build_bank
+from pet_pipeline.mumap.population import Bank
+from pet_pipeline.physics.water import preparation
+from pet_pipeline.training.folds import Fold, assign
+from pet_pipeline.training.loop import Stage
+from pet_pipeline.training.madm import VALIDATION_CASES, box_multiple, train_model
+from pet_pipeline.training.mumap_data import TARGET, chosen_images, pack_mumaps
+from pet_pipeline.training.mumap_estimates import confidence_floor, write_estimates, write_priors
+from pet_pipeline.training.mumap_steps import mumap_batch, mumap_figures, mumap_loss
+from pet_pipeline.training.seen import cases_seen, seen_ranges
+from pet_pipeline.training.session import Progress, Session, claim, fresh, is_simulated, spread_out
+
+log = logging.getLogger(__name__)
+
+BANK_FILE = "bank.npz"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every stage of a run needs to know."""
+
+    session: Session
+    settings: MumapTrainingSettings
+    validation: tuple[PackedCase, ...]
+    workers: int
+
+    @property
+    def compute(self) -> Compute:
+        return self.session.compute
+
+    @property
+    def bank(self) -> Path:
+        return self.session.folder / BANK_FILE
+
+
+def train_mumap(
+    manifest: Manifest,
+    settings: MumapTrainingSettings,
+    folder: Path,
+    *,
+    progress: Progress,
+    resume: bool = False,
+    workers: int = 1,
+    name: str | None = None,
+    recipe: str = "",
+) -> Path:
+    """Train a cascade on the train split of a manifest, watching its val split; the test split is never opened.
+
+    Args:
+        manifest: rows with `input` and `mumap` (cm^-1, with or without couch).
+        settings: everything that shapes the result.
+        folder: of the run; holds packed cases, checkpoints, curves, the population bank, the model.
+        progress: makes progress bars.
+        resume: go on from the last checkpoints of the same run.
+        workers: processes that pack the cases and register the members of the priors.
+        name: of the model; the folder's name if not given.
+        recipe: the command that makes the model, for its card.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        UsageError: the run exists already and is not to be resumed, or had other settings; too few participants; a row
+            without a mu-map.
+    """
+    claim(folder, settings, "mumap", resume)
+    compute = choose(settings.device, settings.precision)
+    keep_freed_memory()
+    packed = _pack(manifest, settings, folder, progress, workers)
+    train = tuple(case for case in packed if case.split == "train")
+    if settings.method == "diffusion":
+        return _train_diffusion(
+            manifest, settings, folder, packed, progress=progress, resume=resume, workers=workers, name=name,
+            recipe=recipe,
+        )  # fmt: skip
+    validation = spread_out([case for case in packed if case.split == "val"], VALIDATION_CASES)
+    this = _Run(Session(folder, settings, compute, progress), settings, validation, workers)
+    folds = _folds(train, settings)
+    learnt = chosen_images(train, settings.population.images, settings.seed)
+    bank = _bank(this, manifest) if _uses_bank(settings) else None
+    networks: dict[str, nn.Module] = {}
+    for stage in range(1, settings.stages + 1):
+        last = stage == settings.stages
+        mine = train if stage == 1 else tuple(case for case in learnt if case.has(f"{ESTIMATE}{stage - 1}"))
+        trained = _train_stage(this, stage, folds[-1:] if last else folds, mine)
+        networks[f"stage{stage}"] = trained[-1][1]
+        if last:
+            break
+        estimated: list[PackedCase] = []
+        for fold, trained_network in trained:
+            others = [case for case in learnt if case.participant_id in fold.estimates]
+            others += validation if fold is trained[-1][0] else ()
+            write_estimates(trained_network, fold, stage, others, settings, compute, progress)
+            estimated += others
+        if bank is not None:
+            write_priors(this.bank, stage, estimated, settings, progress, workers)
+    with progress("what the model has seen", len(cases_seen(manifest))) as tick:
+        seen = seen_ranges(manifest, settings.grid, workers=workers, on_case=tick)
+    description = ModelDescription(
+        name=name or folder.resolve().name,
+        version=__version__,
+        task="mumap",
+        networks={},
+        grid=settings.grid,
+        normalisation=settings.normalisation,
+        mumap=MumapDescription(
+            method=settings.method,
+            stages=settings.stages,
+            k=settings.population.k,
+            confidence_floor=0.0 if bank is None else confidence_floor(learnt, settings),
+            bank=None if bank is None else BankDescription(sha256=sha256_of(this.bank), members=len(bank.members)),
+        ),
+        training=_facts(train, learnt, folds, settings, networks, compute),
+        seen=seen,
+        demonstration=is_simulated(manifest),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        recipe=recipe or f"pet-pipeline train mumap --set method={settings.method}",
+    )
+    model = folder / "model"
+    save_folder(model, description, networks, bank=None if bank is None else this.bank)
+    return model
+
+
+def _uses_bank(settings: MumapTrainingSettings) -> bool:
+    return settings.method == "pour" and settings.stages > 1
+
+
+def _pack(
+    manifest: Manifest, settings: MumapTrainingSettings, folder: Path, progress: Progress, workers: int
+) -> tuple[PackedCase, ...]:
+    diffusion = settings.method == "diffusion"
+    grid, normalisation = (
+        (settings.diffusion.grid, settings.diffusion.normalisation)
+        if diffusion
+        else (settings.grid, settings.normalisation)
+    )
+    relevant = [case for case in manifest.cases if case.split in ("train", "val")]
+    with progress("bring cases onto the model grid", len(relevant)) as tick:
+        return pack_mumaps(
+            manifest,
+            folder / "packed",
+            grid=grid,
+            normalisation=normalisation,
+            multiple=box_multiple(settings.diffusion) if diffusion else 2 ** len(_shape(settings).under_widths),
+            prepare=preparation(normalisation, grid),
+            workers=workers,
+            on_case=tick,
+        )
+
+
+def _shape(settings: MumapTrainingSettings) -> MuUNetSettings:
+    return settings.unet if settings.method == "unet" else settings.our
+
+
+def _folds(train: Sequence[PackedCase], settings: MumapTrainingSettings) -> tuple[Fold, ...]:
+    """Who learns and who estimates before the last stage; the last fold is of the network that the model keeps."""
+    participants = {case.participant_id for case in train}
+    if not participants:
+        raise UsageError("no training participant in the manifest; needed are rows of split train")
+    if settings.stages == 1:
+        return (Fold("", frozenset(participants), frozenset()),)
+    folds = assign(participants, folds=settings.folds, prior_share=settings.prior_share, seed=settings.seed)
+    return tuple(replace(fold, name=fold.name.removeprefix("prior")) for fold in folds)
+
+
+def _train_stage(
+    this: _Run, stage: int, folds: Sequence[Fold], cases: Sequence[PackedCase]
+) -> list[tuple[Fold, nn.Module]]:
+    """The stage's network of each fold, in their order."""
+    settings = this.settings
+    architecture = "muunet" if settings.method == "unet" else "ournet"
+    channels = (PET,) if stage == 1 else settings.channels
+    trained = []
+    for index, fold in enumerate(folds):
+        if stage > 1 and settings.folds == 1:  # those whom the first stage never met
+            fold = Fold(fold.name, frozenset(case.participant_id for case in cases), frozenset())
+        mine = tuple(case for case in cases if case.participant_id in fold.learns_from)
+        if not mine:
+            raise UsageError(f"stage {stage}: no training participant is left; add patients or lower prior_share")
+        name = f"stage{stage}{fold.name}"
+        resolved = {**_shape(settings).model_dump(), "inputs": len(channels)}
+        optimiser = settings.optimiser if stage == 1 else settings.later_optimiser
+        watch = partial(
+            mumap_figures, cases=this.validation, stage=stage, normalisation=settings.normalisation,
+            compute=this.compute,
+        )  # fmt: skip
+        one = Stage(
+            name,
+            fresh(architecture, resolved, settings.seed, name),
+            optimiser,
+            partial(mumap_batch, mine, settings, optimiser, channels, stage, name),
+            partial(mumap_loss, gradient_weight=settings.gradient_weight),
+            watch if this.validation and index == len(folds) - 1 else None,
+            _identity(settings, stage, architecture, resolved, cases=len(mine)),
+        )
+        trained.append((fold, this.session.train(one).eval()))
+    return trained
+
+
+def _identity(
+    settings: MumapTrainingSettings, stage: int, architecture: str, network: Mapping[str, Any], *, cases: int
+) -> str:
+    """What a checkpoint must agree with; a first stage is the same whatever comes after it."""
+    groups = ["seed", "grid", "normalisation", "augmentation", "gradient_weight"]
+    groups += ["optimiser"] if stage == 1 else ["optimiser", "later_optimiser", "folds", "prior_share", "population"]
+    dumped = settings.model_dump(mode="json")
+    content = {name: dumped[name] for name in groups}
+    return json.dumps(
+        {**content, "architecture": architecture, "network": dict(network), "stage": stage, "cases": cases},
+        sort_keys=True,
+    )
+
+
+def _bank(this: _Run, manifest: Manifest) -> Bank:
+    """The bank of the training split, built once."""
+    if this.bank.is_file():
+        return Bank.load(this.bank)
+    people = {case.participant_id for case in manifest.cases if case.split == "train"}
+    with this.session.progress("population bank", len(people)) as tick:
+        return build_bank(manifest, this.bank, limit=this.settings.population.members, on_member=lambda *_: tick())
+
+
+def _facts(
+    train: Sequence[PackedCase],
+    learnt: Sequence[PackedCase],
+    folds: Sequence[Fold],
+    settings: MumapTrainingSettings,
+    networks: Mapping[str, nn.Module],
+    compute: Compute,
+) -> dict[str, Any]:
+    """What the card says about the training."""
+    later = {} if settings.stages == 1 else {
+        "later_stages_cases": len([case for case in learnt if case.has(f"{ESTIMATE}1")]),
+        "later_steps_a_stage": settings.later_optimiser.steps,
+        "folds": {
+            f"stage1{fold.name}": f"learnt from {len(fold.learns_from)}, estimated {len(fold.estimates)}"
+            for fold in folds
+        },
+    }  # fmt: skip
+    return {
+        "method": settings.method,
+        "participants": len({case.participant_id for case in train}),
+        "cases": len(train),
+        "doses_percent": sorted({case.dose for case in train if not math.isnan(case.dose)}),
+        "scanners": sorted({case.scanner for case in train if case.scanner}),
+        "steps": settings.optimiser.steps,
+        **later,
+        "parameters": {role: parameter_count(one) for role, one in networks.items()},
+        "precision": compute.precision,
+        "seed": settings.seed,
+    }
+
+
+def _train_diffusion(
+    manifest: Manifest,
+    settings: MumapTrainingSettings,
+    folder: Path,
+    packed: Sequence[PackedCase],
+    *,
+    progress: Progress,
+    resume: bool,
+    workers: int,
+    name: str | None,
+    recipe: str,
+) -> Path:
+    """The machinery of `training.madm` with mu in place of the corrected PET: prior and denoisers learn mu / 0.096.
+
+    Raises:
+        UsageError: an augmentation that would scale mu with the activity.
+    """
+    if settings.diffusion.augmentation.intensity:
+        raise UsageError("diffusion.augmentation.intensity scales the target too, which is mu here; set it to 0")
+    assert all(case.has(TARGET) for case in packed)
+    trained = load_folder(
+        train_model(
+            manifest, settings.diffusion, folder / "diffusion", progress=progress, resume=resume, workers=workers,
+            name=name or folder.resolve().name, recipe=recipe or "pet-pipeline train mumap --set method=diffusion",
+            packed=packed,
+        )
+    )  # fmt: skip
+    description = trained.description.model_copy(
+        update={"task": "mumap", "mumap": MumapDescription(method="diffusion", stages=1)}
+    )
+    networks = {role: network(trained, role) for role in description.networks}
+    save_folder(folder / "model", description, networks)
+    return folder / "model"
