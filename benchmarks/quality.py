@@ -45,7 +45,7 @@ from pet_pipeline.units import sigma_mm_from_fwhm_mm
 PRIOR, OPPONENT, MADM, RULE = "prior alone", "opponent prior", "MADM", "MADM, reference rule"
 VIEWS = {f"{view} view alone": TranslateOptions(views=(view,)) for view in ("axial", "coronal", "sagittal")}
 SAMPLED = {**VIEWS, MADM: TranslateOptions()}
-REFERENCE = TranslateOptions(fusion="sample", solver="ddpm", steps=200, start="prior", t_start=0.2)
+REFERENCE = TranslateOptions(fusion="sample", solver="ddpm", steps=200, start="prior", t_start=0.2, mirror=False)
 GAUSSIAN_MM = (4.0, 6.0, 8.0, 10.0)
 NLM_STRENGTH = (0.5, 1.0, 2.0)
 DOSE = 5.0

@@ -91,3 +91,70 @@ def make_pet(tmp_path: Path) -> Callable[..., Path]:
 def phantom_pet_file(make_pet: Callable[..., Path]) -> Path:
     """A PET in SUV with a sidecar that says so, 40 x 28 x 24 voxels of 5 mm."""
     return make_pet("phantom_pet.nii.gz")
+
+
+def trunk(number: int, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """A small trunk on a couch, 44 x 36 x 24 voxels of 5 mm: `mumap` (cm^-1, couch in it), `body` (without), `input`.
+
+    Ellipse, lungs in its upper half, spine; `number` changes its size. The input is an uncorrected PET of 5 % dose.
+    """
+    shape = (44, 36, 24)
+    x, y, z = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * 5.0 for n in shape), indexing="ij")
+    wide, deep = 76.0 + 4.0 * (number % 5), 52.0 + 4.0 * (number % 4)
+    inside = (x / wide) ** 2 + (y / deep) ** 2 < 1.0
+    lungs = ((np.abs(x) - 38.0) / 24.0) ** 2 + (y / 34.0) ** 2 + ((z - 45.0 + 5.0 * number) / 45.0) ** 2 < 1.0
+    spine = x**2 + (y + 0.6 * deep) ** 2 < 14.0**2
+    body = np.where(inside, np.where(spine, 0.14, np.where(lungs, 0.028, 0.098)), 0.0).astype(np.float32)
+    couch = np.where((np.abs(x) < 95.0) & (y < -deep - 3.0) & (y > -deep - 14.0), 0.05, 0.0).astype(np.float32)
+    activity = np.where(inside, np.where(spine, 1.6, np.where(lungs, 0.4, 1.0)), 0.0)
+    depth = np.clip(1.0 - (x / wide) ** 2 - (y / deep) ** 2, 0.0, 1.0)
+    noise = np.random.default_rng([seed, number]).gamma(6.0, 1.0 / 6.0, shape)
+    nac = (activity * (0.3 + 0.7 * np.exp(-2.0 * depth)) * noise).astype(np.float32)
+    return {"mumap": np.maximum(body, couch), "body": body, "input": nac}
+
+
+@pytest.fixture(scope="session")
+def mumap_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of six small trunks: four to train on, one to watch, one nobody has seen."""
+    from pet_pipeline.data.manifest import Case, Manifest
+
+    root = tmp_path_factory.mktemp("mumap-cohort")
+    cases = []
+    for number, split in enumerate(("train",) * 4 + ("val", "test")):
+        paths = {}
+        volumes = trunk(number)
+        for name in ("input", "mumap"):
+            image = nib.Nifti1Image(volumes[name], np.diag([*SPACING_MM, 1.0]))
+            image.header.set_xyzt_units("mm")
+            paths[name] = root / f"sub-{number}_{name}.nii.gz"
+            nib.save(image, paths[name])
+        (root / f"sub-{number}_input.json").write_text(json.dumps({"Units": "g/mL", "Simulated": True}))
+        cases.append(Case(f"sub-{number}_dose05", f"sub-{number}", "test", split, dose=5.0, scanner="any", **paths))
+    Manifest(root, tuple(cases)).save(root / "manifest.tsv")
+    return root / "manifest.tsv"
+
+
+@pytest.fixture(scope="session")
+def tiny_mumap_model(mumap_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mu-map model of two small networks and a bank, trained for some steps on the small trunks."""
+    from contextlib import contextmanager
+
+    from pet_pipeline.configs.loading import load
+    from pet_pipeline.configs.mumap import MumapTrainingSettings
+    from pet_pipeline.data.manifest import Manifest
+    from pet_pipeline.training.mumap import train_mumap
+
+    @contextmanager
+    def silent(_description: str, _total: float):  # type: ignore[no-untyped-def]
+        yield lambda done=1, note="": None
+
+    changes = ["precision=fp32", "optimiser.steps=40"]
+    settings = load(MumapTrainingSettings, "tiny-mumap", changes)
+    run = tmp_path_factory.mktemp("mumap-run")
+    return train_mumap(Manifest.load(mumap_cohort), settings, run, progress=silent, name="tiny-mumap-test")
+
+
+@pytest.fixture(scope="session")
+def trunks() -> Callable[..., dict[str, np.ndarray]]:
+    """The maker of the small trunks of `mumap_cohort`."""
+    return trunk

@@ -10,7 +10,21 @@ import click
 import typer
 
 from pet_pipeline import __version__
-from pet_pipeline.cli import check, demo, doctor, evaluate, models, simulate, train, translate
+from pet_pipeline.cli import (
+    check,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    models,
+    mumap,
+    mumap_bank,
+    reconstruct,
+    report,
+    simulate,
+    train,
+    translate,
+)
 from pet_pipeline.cli.console import configure_logging, messages
 from pet_pipeline.errors import PetPipelineError
 
@@ -49,9 +63,11 @@ def configure(
     configure_logging(-1 if quiet else verbose, log_file)
 
 
-for verb in (doctor, demo, simulate, check, train, translate, evaluate):
+for verb in (doctor, demo, simulate, check, train, translate, mumap, evaluate, report, reconstruct):
     app.command()(getattr(verb, verb.__name__.rsplit(".", 1)[-1]))
 app.add_typer(models.app, name="models")
+app.add_typer(convert.app, name="convert")
+app.add_typer(mumap_bank.app, name="mumap-bank")
 
 
 def main() -> None:

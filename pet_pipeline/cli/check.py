@@ -9,6 +9,9 @@ from pet_pipeline.cli import choices
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
+    from pet_pipeline.configs.model import ModelDescription
     from pet_pipeline.inference.inspection import Inspection
 
 
@@ -16,7 +19,7 @@ def check(
     inputs: choices.Inputs,
     model: Annotated[str, typer.Option("--model", help="Built-in name or model folder.")] = DEFAULT_MODEL,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="PNG", help="Write a sheet of thumbnails with the body's box.")
+        Path | None, typer.Option("--sheet", metavar="PNG", help="Write a sheet of thumbnails with the body's outline.")
     ] = None,
     input_unit: choices.InputUnitOption = None,
     weight_kg: choices.WeightKg = None,
@@ -27,7 +30,9 @@ def check(
     frame: choices.Frame = None,
     json: choices.Json = False,
 ) -> None:
-    """Tell for each file whether it would be translated, in which unit, on which grid, and what is odd about it.
+    """Tell for each file whether it would be translated, in which unit and at which scale, and what is odd about it.
+
+    Among this: how noisy it is, and how far it lies from what the model was trained on.
 
     Exit status: 0 all would be translated, 2 usage, 3 every file would be refused, 4 some would.
     """
@@ -39,6 +44,8 @@ def check(
 
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet {sheet}: needed is a file name that ends in .png")
+    if sheet is not None and (sheet.is_dir() or any(parent.is_file() for parent in sheet.parents)):
+        raise UsageError(f"--sheet {sheet}: a folder is where a file should be, or a file where a folder; name another")
     reading = choices.input_options(input_unit, None, weight_kg, dose_mbq, minutes, fill_nan, assume_spacing, frame)
     jobs = collect(inputs, Path("OUTPUT"))
     description = load_folder(model).description
@@ -50,38 +57,81 @@ def check(
     if sheet is not None:
         from pet_pipeline.inference.thumbnails import write_sheet
 
-        left_out = write_sheet(found, sheet)
+        left_out = write_sheet(found, sheet, _title(description))
         note = f" ({left_out} more cases do not fit)" if left_out else ""
         messages.print(f"sheet: {sheet}{note}", highlight=False, soft_wrap=True)
     if json:
-        print_json({"cases": [inspection.as_json() for inspection in found]})
+        model_identity = {"name": description.name, "version": description.version}
+        print_json({"model": model_identity, "cases": [inspection.as_json() for inspection in found]})
     else:
-        _print(found)
+        _print(found, description)
     error = failure(found)
     if error is not None:
         raise error
 
 
-def _print(found: "list[Inspection]") -> None:
-    from rich.table import Table
+def _title(description: "ModelDescription") -> str:
+    return f"what translate would do with {description.name} {description.version}"
+
+
+_ROW = "  {:<9}  {:<8}  {:>7}  {:>5}  {:>11}  {:>7}  {:<8}"
+
+
+def _print(found: "list[Inspection]", description: "ModelDescription") -> None:
+    """Two lines a case, for names are long; then what is to be said of them."""
     from rich.text import Text
 
     from pet_pipeline.cli.console import results
 
-    table = Table(title="what translate would do", title_justify="left")
-    for header in ("case", "would", "unit", "voxels", "mm", "body's box"):
-        table.add_column(header, overflow="fold")
+    spacing = " x ".join(f"{value:g}" for value in description.grid.spacing_mm)
+    header = _ROW.format("would", "unit", "scale", "noise", "body's box", "body mL", "training")
+    results.print(Text(_title(description), style="bold"))
+    results.print(Text(header, style="dim"))
     for one in found:
-        table.add_row(
-            Text(one.case_id),
-            Text("translate", style="green") if one.status == "ok" else Text("refuse", style="red"),
-            one.unit or "",
-            " x ".join(str(n) for n in one.shape),
-            " x ".join(f"{s:.3g}" for s in one.spacing_mm),
-            " x ".join(str(n) for n in one.box_shape),
+        results.print(Text(one.case_id), soft_wrap=True)
+        results.print(_row(one))
+    results.print(
+        Text(
+            "scale: the median in the body (SUV, or relative), which becomes 1; noise: in\n"
+            f"units of it; body's box: voxels of {spacing} mm; training: whether the\n"
+            "input is like what the model was trained on",
+            style="dim",
         )
-    results.print(table)
+    )
+    for text, cases in _messages(found).items():
+        refused = any(one.status != "ok" for one in cases)
+        results.print(
+            f"{_names(cases)}: {text}", style="red" if refused else "yellow", highlight=False, markup=False,
+            soft_wrap=True,
+        )  # fmt: skip
+
+
+def _row(one: "Inspection") -> "Text":
+    from rich.text import Text
+
+    if one.descriptors is None or one.scale is None:
+        return Text("  refuse", style="red")
+    cells = (
+        "translate", one.unit, f"{one.scale:.3g}", f"{one.descriptors.noise_level:.2g}",
+        "x".join(str(side) for side in one.box_shape), f"{one.descriptors.body_ml:.0f}",
+        "unknown" if one.far is None else "outside" if one.far.outside else "inside",
+    )  # fmt: skip
+    text = Text(_ROW.format(*cells).rstrip())
+    text.highlight_words(["translate"], "green")
+    text.highlight_words(["outside"], "yellow")
+    return text
+
+
+def _messages(found: "list[Inspection]") -> "dict[str, list[Inspection]]":
+    """What is to be said below the table, each once, with the cases of which it is true."""
+    told: dict[str, list[Inspection]] = {}
     for one in found:
-        if one.message:
-            style = "yellow" if one.status == "ok" else "red"
-            results.print(f"{one.case_id}: {one.message}", style=style, highlight=False, markup=False, soft_wrap=True)
+        for text in one.warnings if one.status == "ok" else [one.message]:
+            told.setdefault(text, []).append(one)
+    return told
+
+
+def _names(cases: "list[Inspection]") -> str:
+    if len(cases) == 1:
+        return cases[0].case_id
+    return f"{len(cases)} cases ({', '.join(one.case_id for one in cases[:2])}{', ...' if len(cases) > 2 else ''})"

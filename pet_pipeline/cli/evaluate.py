@@ -1,5 +1,8 @@
-"""`pet-pipeline evaluate`: scores of predictions against references: table, `metrics.tsv`, `summary.json`."""
+"""`pet-pipeline evaluate`: scores of predictions against references: table, `metrics.tsv`, `summary.json`, report."""
 
+import shlex
+import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -9,11 +12,22 @@ from pet_pipeline.cli.console import messages, print_json, progress, results
 from pet_pipeline.errors import InputRefused, PartialFailure, PetPipelineError, UsageError
 
 if TYPE_CHECKING:
-    from pet_pipeline.evaluation.case import Row
-    from pet_pipeline.evaluation.tables import Table
+    from pet_pipeline.inference.assessment import Assessment
+    from pet_pipeline.inference.casework import Outcome
     from pet_pipeline.inference.pairing import Matching, ReferenceKind
+    from pet_pipeline.inference.scoring import Reading
 
 REFERENCES = ("noise_free", "target")
+
+MOST_WORKERS = 4
+"""Worker processes where nothing is asked: each holds the volumes of a case, and a disk serves few readers well."""
+
+
+class Quantity(StrEnum):
+    """What is scored."""
+
+    PET = "pet"
+    MUMAP = "mumap"
 
 
 def evaluate(
@@ -22,7 +36,9 @@ def evaluate(
         Path | None,
         typer.Argument(metavar="REF", help="References of the same names: a folder, or one file. Or a manifest.tsv."),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for metrics.tsv and summary.json.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.tsv, summary.json, report.html and pictures/.")
+    ] = None,
     manifest: Annotated[
         Path | None,
         typer.Option(help="manifest.tsv whose cases PRED holds as <case_id>_acsd.nii.gz; instead of REF."),
@@ -31,92 +47,125 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of label volumes (dseg) with dseg.tsv beside them: organs and lesions."),
     ] = None,
-    method: Annotated[str, typer.Option(help="Name of the method, as it stands in metrics.tsv.")] = "prediction",
+    method: Annotated[str, typer.Option(help="Name of PRED's method, as it stands in metrics.tsv.")] = "prediction",
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="Another method's predictions, side by side; repeatable."),
+    ] = None,
+    quantity: Annotated[
+        Quantity, typer.Option(help="PET (SUV), or mu-maps (cm^-1) named <name>_mumap.nii.gz.")
+    ] = Quantity.PET,
     reference: Annotated[
         str | None,
         typer.Option(help="With a manifest: noise_free (default where the manifest has it) or target."),
     ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option("--resample", help="Bring predictions on another grid onto the reference's, linearly."),
+    ] = False,
     data_range: Annotated[float, typer.Option(min=0.1, help="Range of PSNR and SSIM, SUV.")] = 15.0,
+    kvp: Annotated[float, typer.Option(help="Tube voltage by which mu-maps are read as HU, kV.")] = 120.0,
+    texture: Annotated[
+        bool, typer.Option("--texture", help="Texture features of organs and lesions, too (extra texture; slow).")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: the cores at hand, at most 4.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Draw report.html; without, no pictures are kept either.")
+    ] = True,
+    viewer: Annotated[
+        bool, typer.Option("--viewer", help="Embed an interactive viewer of the volumes in the report.")
+    ] = False,
+    window_suv: Annotated[float, typer.Option(min=0.1, help="Upper end of the report's grey scale, SUV.")] = 7.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Score predictions against references: agreement in the body, bias by organ, recovery of lesions, per patient."""
+    from pet_pipeline.evaluation.report import METRICS_FILE, PICTURES, SUMMARY_FILE
+    from pet_pipeline.inference.assessment import save
+    from pet_pipeline.inference.scoring import Reading
+
     if output is None:
-        raise UsageError("where to? give --output DIR for metrics.tsv and summary.json")
-    matching = _match(pred, ref, manifest, labels, reference)
-    for line in matching.notes:
-        _warn(line)
-    if not as_json:
-        noun = "case" if len(matching.pairs) == 1 else "cases"
-        results.print(f"{len(matching.pairs)} {noun} against {matching.reference}", markup=False, highlight=False)
-    rows, cases, warnings = _score(matching, method, data_range, output)
-    warnings = [*matching.notes, *warnings]
-    if rows:
-        settings = {
+        raise UsageError("where to? give --output DIR for metrics.tsv, summary.json and report.html")
+    folders = _methods(pred, method, compare or [])
+    if quantity is Quantity.MUMAP:
+        _check_mumap(kvp, reference)
+    if texture:
+        _check_texture(quantity)
+    matchings = _match(folders, ref, manifest, labels, reference, quantity)
+    assessment = _assess(
+        matchings,
+        Reading(quantity.value, data_range, kvp, resample, texture),
+        workers,
+        pictures=output / PICTURES if report else None,
+        volumes=viewer,
+    )
+    for line in assessment.warnings:
+        messages.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if assessment.records:
+        against = next(iter(matchings.values())).reference
+        settings: dict[str, Any] = {
             "predictions": str(pred),
+            "method": method,
+            "compare": {name: str(folder) for name, folder in folders.items() if name != method},
             "references": str(manifest or ref),
-            "reference": matching.reference,
+            "reference": against,
             "labels": str(labels) if labels else None,
+            "quantity": quantity.value,
             "data_range": data_range,
+            "resample": resample,
+            "texture": texture,
+            "kvp": kvp if quantity is Quantity.MUMAP else None,
         }
-        drawn = _write(rows, matching, settings, warnings, output)
-        if not as_json:
-            for table in drawn:
-                _print(table)
-            written = f"written: {output / 'metrics.tsv'}, {output / 'summary.json'}"
-            results.print(written, markup=False, highlight=False, soft_wrap=True)
+        save(assessment, output, settings, command=shlex.join(["pet-pipeline", *sys.argv[1:]]))
     if as_json:
-        print_json({"cases": cases, "warnings": warnings})
-    refused = [case for case in cases if case["status"] != "done"]
-    if refused and not rows:
-        raise InputRefused(f"all {len(refused)} cases were refused, so nothing is written; the lines above say why")
-    if refused:
-        raise PartialFailure(f"{len(refused)} of {len(cases)} cases were refused; the others are scored in {output}")
+        _print_json(assessment, output)
+    elif assessment.records:
+        _print_tables(assessment, against)
+    if assessment.records:  # last, for it takes longest and can be had again from what is written
+        written = [output / METRICS_FILE, output / SUMMARY_FILE, *_draw(output, report, viewer, window_suv)]
+        if not as_json:
+            results.print(f"written: {', '.join(map(str, written))}", markup=False, highlight=False, soft_wrap=True)
+    _finish(assessment, output)
 
 
-def _score(
-    matching: "Matching", method: str, data_range: float, output: Path
-) -> tuple[list["Row"], list[dict[str, str | None]], list[str]]:
-    """Rows of all cases that could be scored, the outcome of every case, and warnings; one bad case stops no other."""
-    from pet_pipeline.inference.scoring import score_pair
-
-    rows: list[Row] = []
-    cases: list[dict[str, str | None]] = []
-    warnings: list[str] = []
-    with progress("scoring", len(matching.pairs)) as tick:
-        for pair in matching.pairs:
-            outcome: dict[str, str | None] = {"input": str(pair.prediction), "output": None}
-            try:
-                scored = score_pair(pair, method, data_range=data_range)
-            except PetPipelineError as error:
-                outcome |= {"status": "refused", "message": str(error)}
-                messages.print(f"{pair.case_id}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-                warnings.append(f"{pair.case_id} is not scored: {error}")
-            else:
-                outcome |= {"output": str(output / "metrics.tsv"), "status": "done", "message": ""}
-                rows += scored.rows
-                for line in scored.warnings:
-                    _warn(line)
-                warnings += scored.warnings
-            cases.append(outcome)
-            tick(1, pair.case_id)
-    return rows, cases, warnings
+def _methods(pred: Path, method: str, compare: list[str]) -> dict[str, Path]:
+    """Name -> folder of every method, PRED's first."""
+    folders = {method: pred}
+    for entry in compare:
+        name, equals, folder = entry.partition("=")
+        if not equals or not name.strip() or not folder:
+            raise UsageError(f"--compare {entry}: needed is NAME=FOLDER, such as --compare prior=results/prior")
+        if name in folders:
+            raise UsageError(f"--compare {entry}: there is a method {name} already; give each its own name (--method)")
+        folders[name] = Path(folder)
+    for name in folders:
+        if not name.strip() or not name.isprintable():
+            raise UsageError(f"a method called {name!r}: needed is printable text, for it stands in metrics.tsv")
+    return folders
 
 
-def _write(
-    rows: list["Row"], matching: "Matching", settings: dict[str, Any], warnings: list[str], output: Path
-) -> list["Table"]:
-    from pet_pipeline.evaluation import report, tables
+def _check_mumap(kvp: float, reference: str | None) -> None:
+    from pet_pipeline.physics.attenuation import carney_line
 
-    patients = {pair.case_id: pair.patient for pair in matching.pairs}
-    report.write_metrics(output / "metrics.tsv", rows)
-    summary = report.summarise(rows, patients=patients, settings=settings, warnings=warnings)
-    report.write_summary(output / "summary.json", summary)
-    return tables.tables(rows, patients=patients)
+    if reference is not None:
+        raise UsageError("--reference chooses between PET volumes; mu-maps have the manifest's column mumap")
+    carney_line(kvp)  # refuses a voltage that it has no scale for, before any volume is read
+
+
+def _check_texture(quantity: Quantity) -> None:
+    from pet_pipeline.evaluation.texture import is_available
+
+    if quantity is not Quantity.PET:
+        raise UsageError("--texture is of PET; mu-maps have none to measure")
+    if not is_available():
+        raise UsageError("--texture needs the library MIRP: pip install 'pet-pipeline[texture]'")
 
 
 def _match(
-    pred: Path, ref: Path | None, manifest: Path | None, labels: Path | None, reference: str | None
-) -> "Matching":
+    folders: dict[str, Path], ref: Path | None, manifest: Path | None, labels: Path | None, reference: str | None,
+    quantity: Quantity,
+) -> dict[str, "Matching"]:  # fmt: skip
     from pet_pipeline.inference.pairing import pair_folders, pair_manifest
 
     if ref is not None and ref.suffix.lower() == ".tsv" and manifest is None:
@@ -129,23 +178,85 @@ def _match(
         assert ref is not None
         if reference is not None:
             raise UsageError("--reference chooses a column of a manifest: it needs --manifest")
-        return pair_folders(pred, ref, labels)
-    return pair_manifest(pred, manifest, cast("ReferenceKind | None", reference), labels)
+        return {name: pair_folders(folder, ref, labels, quantity=quantity.value) for name, folder in folders.items()}
+    matchings: dict[str, Matching] = {}
+    kind = cast("ReferenceKind | None", reference)
+    for name, folder in folders.items():
+        matchings[name] = pair_manifest(folder, manifest, kind, labels, quantity=quantity.value)
+        kind = matchings[name].kind  # the first method's choice binds the others: one truth for all
+    return matchings
 
 
-def _warn(line: str) -> None:
-    messages.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+def _assess(
+    matchings: dict[str, "Matching"], reading: "Reading", workers: int | None, *, pictures: Path | None, volumes: bool
+) -> "Assessment":
+    from pet_pipeline.data.workers import available_cores
+    from pet_pipeline.inference.assessment import assess
+
+    cases = {pair.case_id for matching in matchings.values() for pair in matching.pairs}
+    with progress("scoring", len(cases)) as tick:
+
+        def told(outcome: "Outcome") -> None:
+            tick(1, outcome.verdicts[0].case_id)
+
+        return assess(
+            matchings,
+            reading,
+            pictures=pictures,
+            volumes=volumes,
+            workers=workers or min(available_cores(), MOST_WORKERS, (len(cases) + 1) // 2),
+            on_case=told,
+        )
 
 
-def _print(table: "Table") -> None:
-    from rich.table import Table as RichTable
-    from rich.text import Text
+def _draw(output: Path, report: bool, viewer: bool, window_suv: float) -> list[Path]:
+    if not report:
+        (output / "report.html").unlink(missing_ok=True)  # an older one would show other scores
+        return []
+    from pet_pipeline.reporting.page import write_report
 
-    drawn = RichTable(
-        title=Text(table.title), caption=Text(table.caption), title_justify="left", caption_justify="left"
-    )
-    for column, name in enumerate(table.header):
-        drawn.add_column(Text(name), justify="left" if column == 0 else "right")
-    for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    results.print(drawn)
+    return [write_report(output, viewer=viewer, window_suv=window_suv)]
+
+
+def _print_tables(assessment: "Assessment", against: str) -> None:
+    from pet_pipeline.cli.tables import print_table
+    from pet_pipeline.evaluation.comparisons import comparisons
+    from pet_pipeline.evaluation.tables import tables
+
+    count = len(assessment.records)
+    noun = "case" if count == 1 else "cases"
+    results.print(f"{count} {noun} against {against}", markup=False, highlight=False, soft_wrap=True)
+    patients = {record.case_id: record.patient for record in assessment.records}
+    for table in tables(assessment.rows, patients=patients, compared=comparisons(assessment.rows, patients)):
+        print_table(table)
+
+
+def _print_json(assessment: "Assessment", output: Path) -> None:
+    scores = str(output / "metrics.tsv")
+    cases = [
+        {
+            "input": str(verdict.prediction),
+            "output": scores if verdict.status == "done" else None,
+            "status": verdict.status,
+            "message": verdict.message,
+        }
+        for verdict in assessment.verdicts
+    ]
+    print_json({"cases": cases, "warnings": assessment.warnings})
+
+
+def _finish(assessment: "Assessment", output: Path) -> None:
+    """Raise what the exit status is to tell: 3 all refused, 1 all failed, 4 some.
+
+    Raises:
+        PetPipelineError: not every prediction could be scored.
+    """
+    bad = sum(verdict.status != "done" for verdict in assessment.verdicts)
+    if not bad:
+        return
+    statuses = {verdict.status for verdict in assessment.verdicts}
+    if "done" in statuses:
+        message = f"{bad} of {len(assessment.verdicts)} predictions were not scored; the others are in {output}"
+        raise PartialFailure(message)
+    message = f"none of {bad} predictions could be scored, so nothing is written; the lines above say why"
+    raise InputRefused(message) if statuses == {"refused"} else PetPipelineError(message)

@@ -79,6 +79,8 @@ def verify(name: Name, json: choices.Json = False) -> None:
     for role in folder.description.networks:
         network(folder, role)
     files = {entry.file: entry.sha256 for entry in folder.description.networks.values()}
+    if folder.description.mumap is not None and folder.description.mumap.bank is not None:
+        files[folder.description.mumap.bank.file] = folder.description.mumap.bank.sha256
     if json:
         print_json({"model": folder.description.name, "path": str(folder.path), "files": files, "status": "ok"})
         return

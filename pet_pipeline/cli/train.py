@@ -12,40 +12,69 @@ class Task(StrEnum):
 
     PRIOR = "prior"
     MADM = "madm"
+    MUMAP = "mumap"
+
+
+DEFAULT_CONFIG = {Task.PRIOR: "madm-fast", Task.MADM: "madm-fast", Task.MUMAP: "mumap-demo"}
 
 
 def train(
     task: Annotated[
-        Task, typer.Argument(help="prior: the one-step 3D network alone; madm: prior and the three views.")
+        Task,
+        typer.Argument(
+            help="prior: the one-step 3D network alone; madm: prior and the three views; mumap: the cascade of mu-maps."
+        ),
     ],
     data: Annotated[Path, typer.Option("--data", help="manifest.tsv of the cohort; its train and val rows are used.")],
     output: Annotated[Path, typer.Option("--output", help="Folder of the run: checkpoints, curves, the model.")],
     config: Annotated[
-        str, typer.Option("--config", help="Preset (tiny, demo, madm-fast, madm-paper) or YAML file.")
-    ] = "madm-fast",
+        str | None,
+        typer.Option(
+            "--config",
+            help="Preset (tiny, demo, madm-fast, madm-paper; for mumap tiny-mumap, mumap-demo) or YAML file. "
+            "Default: madm-fast; mumap-demo for mumap.",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, e.g. denoiser_optimiser.steps=4000.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoints.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the model's folder as JSON.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that bring the cases onto the model grid.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that bring cases onto the model grid and register bodies.")
+    ] = 2,
 ) -> None:
-    """Train on the pairs of a manifest; the finished model is OUTPUT/model, for `translate --model`.
+    """Train on the pairs of a manifest; the finished model is OUTPUT/model, for `translate --model` or `mumap --model`.
 
     A killed run goes on with --resume, exactly where its last checkpoint was.
     """
     from pet_pipeline.cli.console import messages, print_json, progress, results
     from pet_pipeline.configs.loading import load
-    from pet_pipeline.configs.schema import TrainingSettings
     from pet_pipeline.data.manifest import Manifest
-    from pet_pipeline.training.madm import train_model
 
-    resolved = load(TrainingSettings, config, settings or [])
+    config = config or DEFAULT_CONFIG[task]
     manifest = Manifest.load(data)
     messages.print(f"{task.value}: {len(manifest.cases)} cases of {data}, settings {config}", highlight=False)
-    folder = train_model(
-        manifest, resolved, output, task=task.value, resume=resume, workers=workers, progress=progress
-    )  # fmt: skip
+    if task is Task.MUMAP:
+        from pet_pipeline.configs.mumap import MumapTrainingSettings
+        from pet_pipeline.training.mumap import train_mumap
+
+        cascade = load(MumapTrainingSettings, config, settings or [])
+        folder = train_mumap(manifest, cascade, output, resume=resume, workers=workers, progress=progress)
+    else:
+        from pet_pipeline.configs.schema import TrainingSettings
+        from pet_pipeline.training.madm import train_model
+
+        resolved = load(TrainingSettings, config, settings or [])
+        folder = train_model(
+            manifest,
+            resolved,
+            output,
+            task="prior" if task is Task.PRIOR else "madm",
+            resume=resume,
+            workers=workers,
+            progress=progress,
+        )
     if json:
         print_json({"model": str(folder)})
         return

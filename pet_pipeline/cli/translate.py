@@ -1,15 +1,12 @@
 """`pet-pipeline translate`: NAC (or low-dose) PET files to attenuation-corrected standard-dose PET files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pet_pipeline.cli import choices
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
-
-if TYPE_CHECKING:
-    from pet_pipeline.inference.batch import CaseResult
 
 
 def translate(
@@ -31,6 +28,10 @@ def translate(
     ] = None,
     start: Annotated[
         choices.Start | None, typer.Option("--start", help="Start of the sampling; else the model's.")
+    ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option("--mirror/--no-mirror", help="Average with the left-right mirrored body; else the model's."),
     ] = None,
     t_start: Annotated[
         float | None, typer.Option("--t-start", help="Time in (0, 1] to which the prior is noised; else the model's.")
@@ -58,7 +59,8 @@ def translate(
 
     Exit status: 0 all done, 2 usage, 3 every input refused, 4 some refused or failed, 5 the model, 6 out of memory.
     """
-    from pet_pipeline.cli.console import messages, print_json, progress
+    from pet_pipeline.cli.cases import report
+    from pet_pipeline.cli.console import messages, progress
     from pet_pipeline.inference.jobs import collect
     from pet_pipeline.inference.options import TranslateOptions, checked
 
@@ -73,12 +75,13 @@ def translate(
         views=None if views is None else tuple(part.strip() for part in views.split(",") if part.strip()),
         start=None if start is None else start.value,
         t_start=t_start,
+        mirror=mirror,
         seed=seed,
         batch_slices=_batch(batch_slices),
     )
     jobs = collect(inputs, output)
     with messages.status("loading the model"):
-        from pet_pipeline.inference.batch import Work, failure, run
+        from pet_pipeline.inference.batch import Work, run
         from pet_pipeline.inference.translator import Translator
 
         translator = Translator.load(model, device=device, precision=precision.value)
@@ -86,13 +89,7 @@ def translate(
         work.record()  # options that the model cannot follow are refused before the first file
     with progress("translate", len(jobs)) as tick:
         results = run(jobs, work, lambda result: tick(1, result.case_id))
-    if json:
-        print_json({"cases": [result.as_json() for result in results]})
-    else:
-        _report(results)
-    error = failure(results)
-    if error is not None:
-        raise error
+    report(results, json=json)
 
 
 def _batch(text: str) -> int | None:
@@ -103,20 +100,3 @@ def _batch(text: str) -> int | None:
     if not text.isdigit():
         raise UsageError(f"--batch-slices {text!r}: needed is auto or a number")
     return int(text)
-
-
-def _report(results: "list[CaseResult]") -> None:
-    from rich.markup import escape
-
-    from pet_pipeline.cli.console import messages
-    from pet_pipeline.cli.console import results as stdout
-
-    colour = {"done": "green", "skipped": "cyan", "refused": "yellow", "failed": "red"}
-    for result in results:
-        path = result.source if result.exit_status else result.target
-        stdout.print(
-            f"[{colour[result.status]}]{result.status}[/] {escape(str(path))}", highlight=False, soft_wrap=True
-        )
-        # a single failure is what the command ends with; it need not be said twice
-        if result.message and result.status != "skipped" and (len(results) > 1 or result.exit_status == 0):
-            messages.print(f"  {result.message}", style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from pet_pipeline.configs.base import Settings
+from pet_pipeline.configs.mumap import MumapDescription
 from pet_pipeline.configs.schema import (
     DiffusionSettings,
     GridSettings,
@@ -34,23 +35,49 @@ class NetworkDescription(Settings):
         return file
 
 
+class SeenRange(Settings):
+    """The spread of one descriptor (`data/descriptors.py`) over the inputs that a model was trained on."""
+
+    p01: FiniteFloat = Field(description="1st percentile")
+    median: FiniteFloat
+    p99: FiniteFloat = Field(description="99th percentile")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SeenRange":
+        if not self.p01 <= self.median <= self.p99:
+            raise ValueError(f"p01 {self.p01:g}, median {self.median:g}, p99 {self.p99:g}: must not fall")
+        return self
+
+
 class ModelDescription(Settings):
     """Everything that inference needs besides the weights, and everything a reader should know."""
 
     schema_version: Literal[1] = 1
     name: str
     version: str
-    task: Literal["madm", "prior"] = "madm"
-    networks: dict[str, NetworkDescription] = Field(description="role (prior, axial, coronal, sagittal) -> network")
+    task: Literal["madm", "prior", "mumap"] = "madm"
+    networks: dict[str, NetworkDescription] = Field(
+        description="role (prior, axial, coronal, sagittal; of a mu-map model stage1, stage2, ...) -> network"
+    )
     grid: GridSettings = GridSettings()
     normalisation: NormalisationSettings = NormalisationSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     sampler: SamplerSettings = Field(SamplerSettings(), description="the defaults of `translate`")
     target: Target = "noise_free"
+    mumap: MumapDescription | None = Field(None, description="of task mumap: its cascade and its population bank")
     training: dict[str, Any] = Field(default_factory=dict, description="facts: cohort, cases, doses, steps, hardware")
+    seen: dict[str, SeenRange] = Field(
+        default_factory=dict, description="descriptor -> its spread over the training inputs; empty: not recorded"
+    )
     figures: dict[str, Any] = Field(default_factory=dict, description="measured scores, with how they were measured")
     intended_use: str = "Research and demonstration; not for diagnosis."
     licence: str = "Apache-2.0"
     demonstration: bool = Field(False, description="trained on simulated patients only: said when a real scan is met")
     created: str = Field("", description="ISO 8601 time at which training ended")
     recipe: str = Field("", description="the command that makes this model again")
+
+    @model_validator(mode="after")
+    def _mumap_has_a_cascade(self) -> "ModelDescription":
+        if (self.task == "mumap") != (self.mumap is not None):
+            raise ValueError("task mumap needs the description of its cascade (mumap), and no other task has one")
+        return self

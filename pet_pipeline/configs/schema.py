@@ -105,6 +105,9 @@ class SamplerSettings(Settings):
     start: Start = "prior"
     t_start: float = Field(0.2, gt=0.0, le=1.0, description="t_s: the time to which the prior is noised")
     views: tuple[ViewName, ...] = ("axial", "coronal", "sagittal")
+    mirror: bool = Field(
+        False, description="every network also sees the body mirrored left-right, and both predictions are averaged"
+    )
     window: PositiveInt | None = Field(None, description="longest in-plane window, voxels; None: whole slices")
     window_overlap: float = Field(0.25, ge=0.0, lt=0.5)
 

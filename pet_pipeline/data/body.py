@@ -53,13 +53,13 @@ def body_mask(data: Float32Array, spacing_mm: tuple[float, float, float]) -> Boo
         spacing_mm: voxel size.
     """
     factors = tuple(max(1, min(int(WORKING_SPACING_MM / s), n)) for s, n in zip(spacing_mm, data.shape, strict=True))
-    coarse = _block_means(data, (factors[0], factors[1], factors[2]))
+    coarse = block_means(data, (factors[0], factors[1], factors[2]))
     sigma = [SMOOTHING_SIGMA_MM / (s * f) for s, f in zip(spacing_mm, factors, strict=True)]
     smooth = ndimage.gaussian_filter(coarse, sigma, mode="nearest")
     typical = _typical_body_value(smooth)
     if typical <= 0.0:
         return np.ones(data.shape, dtype=np.bool_)
-    mask = _large_parts(smooth > THRESHOLD * typical)
+    mask = large_parts(smooth > THRESHOLD * typical)
     mask = np.stack([ndimage.binary_fill_holes(mask[:, :, z]) for z in range(mask.shape[2])], axis=2)
     if mask.mean() > 1.0 - NO_AIR or not mask.any():
         return np.ones(data.shape, dtype=np.bool_)
@@ -119,7 +119,7 @@ def _overlap(start: Triple, shape: Triple, full: Triple) -> tuple[tuple[slice, .
     return in_box, tuple(slice(lo, hi) for lo, hi in zip(low, high, strict=True))
 
 
-def _block_means(data: Float32Array, factors: Triple) -> Float32Array:
+def block_means(data: Float32Array, factors: Triple) -> Float32Array:
     """Means over blocks of `factors` voxels; the last block is completed with the edge's values."""
     for axis, factor in enumerate(factors):
         if factor > 1:
@@ -145,7 +145,7 @@ def _typical_body_value(smooth: Float32Array) -> float:
     return typical
 
 
-def _large_parts(mask: BoolArray) -> BoolArray:
+def large_parts(mask: BoolArray) -> BoolArray:
     """The largest connected component and every other that is not tiny beside it."""
     labels, count = ndimage.label(mask)
     if count == 0:

@@ -57,11 +57,14 @@ def averaging_matrix(n_old: int, old_mm: float, n_new: int, new_mm: float) -> Fl
     return np.asarray(overlap / overlap.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def onto(volume: Volume, geometry: Geometry, *, nearest: bool = False, outside: float = 0.0) -> Volume:
+def onto(
+    volume: Volume, geometry: Geometry, *, nearest: bool = False, linear: bool = False, outside: float = 0.0
+) -> Volume:
     """The volume sampled at the voxel centres of another grid; `outside` beyond the field of view.
 
-    Cubic B-spline, never below the input's least value; `nearest` for labels. Nothing is averaged: for a coarser
-    grid, call `to_spacing` first. Where the grids match, the same values.
+    Cubic B-spline, never below the input's least value; `nearest` for labels, `linear` for mu-maps, whose sharp edges
+    must not ring. Nothing is averaged: for a coarser grid, call `to_spacing` first. Where the grids match, the same
+    values.
     """
     if volume.geometry.matches(geometry):
         return Volume(volume.data.copy(), geometry, volume.unit)
@@ -69,7 +72,8 @@ def onto(volume: Volume, geometry: Geometry, *, nearest: bool = False, outside: 
     sampler = sitk.ResampleImageFilter()
     sampler.SetSize([int(n) for n in geometry.shape])
     _place(sampler.SetOutputOrigin, sampler.SetOutputSpacing, sampler.SetOutputDirection, geometry)
-    sampler.SetInterpolator(sitk.sitkNearestNeighbor if nearest else sitk.sitkBSpline)
+    between = sitk.sitkLinear if linear else sitk.sitkBSpline
+    sampler.SetInterpolator(sitk.sitkNearestNeighbor if nearest else between)
     # NaN marks what lies outside, so that the lower bound leaves `outside` alone.
     sampler.SetDefaultPixelValue(math.nan)
     data = sitk.GetArrayFromImage(sampler.Execute(image)).transpose(2, 1, 0)

@@ -11,7 +11,7 @@ Networks arrive as callables; precision (autocast), compilation and device are t
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -73,6 +73,14 @@ class Task:
         if self.residual and self.prior is None:
             raise ValueError("an objective on the residual needs a prior")
 
+    def mirrored(self) -> "Task":
+        """The task with the body mirrored left-right (x, the first axis, reversed)."""
+        flipped = {
+            name: None if volume is None else volume.flip(0)
+            for name, volume in (("condition", self.condition), ("prior", self.prior), ("body", self.body))
+        }
+        return replace(self, **flipped)  # type: ignore[arg-type]
+
     @property
     def shift(self) -> Tensor | None:
         """The prior if the objective is on the residual, else None: what the objective's methods take."""
@@ -107,14 +115,16 @@ def sample_volume(
     Raises:
         ValueError: no denoiser for one of the views, or a start from a prior that is not there.
     """
-    stacks = _stacks(task, denoisers, settings, batch_slices, feature_bytes)
+    of_views = _stacks(task, denoisers, settings, batch_slices, feature_bytes)
+    stacks = [stack for of_view in of_views for stack in of_view]
+    box = _box_of(task)
     t_start = settings.t_start if settings.start == "prior" else 1.0
     times = time_grid(t_start, settings.steps)
     x_t = _start(task, settings, t_start, generator)
     count = _Counter(progress, settings.steps * sum(stack.calls for stack in stacks))
     predicted = torch.empty_like(x_t)
     together = settings.fusion == "x0"
-    groups = [stacks] if together else [[stack] for stack in stacks]  # whose predictions share a step
+    groups = [stacks] if together else of_views  # whose predictions share a step
     before: list[Estimate | None] = [None] * len(groups)
     for t, s in pairwise(times):
         time = torch.tensor(t, device=x_t.device, dtype=torch.float64)
@@ -124,7 +134,7 @@ def sample_volume(
             predicted.zero_()
             for stack in group:
                 stack.add_prediction(predicted, seen, t, 1.0 / len(group), count)
-            x_0 = _fill_air(task.objective.to_x0(predicted, x_t, time, task.shift), task, stacks[0].box)
+            x_0 = _fill_air(task.objective.to_x0(predicted, x_t, time, task.shift), task, box)
             now = Estimate(x_0, t)
             noise = standard_normal(x_t, generator) if needs_noise(settings.solver, s) else None
             arrived.append(step(settings.solver, x_t, now, s, before=before[i], noise=noise))
@@ -146,13 +156,24 @@ class _Counter:
 
 
 class _Stack:
-    """One view's slices of the task: where they are, their slabs, windows and (while memory allows) their features."""
+    """One view's slices of the task: where they are, their slabs, windows and (while memory allows) their features.
+
+    `mirrored`: the task is the mirrored one; what comes in and goes out is mirrored on the way.
+    """
 
     def __init__(
-        self, task: Task, denoiser: ViewDenoiser, box: Box, settings: SamplerSettings, batch: int, budget: int
+        self,
+        task: Task,
+        denoiser: ViewDenoiser,
+        settings: SamplerSettings,
+        batch: int,
+        budget: int,
+        *,
+        mirrored: bool = False,
     ) -> None:
-        self.box = box
+        box = _box_of(task)
         self._denoiser = denoiser
+        self._mirrored = mirrored
         self._slabs = [slabs_of(task.condition, denoiser.view, denoiser.slab_half_width)]
         if denoiser.prior_half_width >= 0:
             if task.prior is None:
@@ -178,6 +199,14 @@ class _Stack:
 
     def add_prediction(self, total: Tensor, seen: Tensor, t: float, weight: float, count: _Counter) -> None:
         """Add `weight` times this view's prediction to `total` (x, y, z), in place."""
+        if self._mirrored:
+            mine = torch.zeros_like(total)
+            self._add_prediction(mine, seen.flip(0), t, weight, count)
+            total.add_(mine.flip(0))
+        else:
+            self._add_prediction(total, seen, t, weight, count)
+
+    def _add_prediction(self, total: Tensor, seen: Tensor, t: float, weight: float, count: _Counter) -> None:
         time = torch.tensor([t], device=seen.device, dtype=torch.float32)
         inputs = slices_of(seen, self._denoiser.view)
         outputs = slices_of(total, self._denoiser.view)
@@ -205,16 +234,20 @@ class _Stack:
 
 def _stacks(
     task: Task, denoisers: Sequence[ViewDenoiser], settings: SamplerSettings, batch: int, feature_bytes: int
-) -> list[_Stack]:
+) -> list[list[_Stack]]:
+    """For each view its slices and, with `settings.mirror`, those of the mirrored body."""
     by_view = {denoiser.view: denoiser for denoiser in denoisers}
     missing = [name for name in settings.views if View(name) not in by_view]
     if missing:
         raise ValueError(f"no denoiser for the {', '.join(missing)} view; there are {[v.value for v in by_view]}")
     if batch < 1:
         raise ValueError(f"batches of {batch} slices: needed is at least one")
-    box = _box_of(task)
-    budget = feature_bytes // len(settings.views)
-    return [_Stack(task, by_view[View(name)], box, settings, batch, budget) for name in settings.views]
+    sides = [(task, False), (task.mirrored(), True)] if settings.mirror else [(task, False)]
+    budget = feature_bytes // (len(settings.views) * len(sides))
+    return [
+        [_Stack(side, by_view[View(name)], settings, batch, budget, mirrored=mirrored) for side, mirrored in sides]
+        for name in settings.views
+    ]
 
 
 def _start(task: Task, settings: SamplerSettings, t_start: float, generator: torch.Generator) -> Tensor:

@@ -12,16 +12,20 @@ Definitions (c is a local contrast: mean over the lesion's mask - mean over its 
 - *Invented anywhere* (false focus): connected voxels of the prediction that exceed the reference by
   `FALSE_FOCUS_SUV` and by half the reference's value, `FALSE_FOCUS_ML` or more, away from bladder and brain if asked;
   counted a patient.
+- *Free response* (as in an FROC curve; the reader is a threshold t on local contrast, SUV): a *hit* is a conspicuous
+  lesion with c(prediction) >= t, a *false alarm* a false focus as above whose every voxel exceeds the reference by t
+  instead of `FALSE_FOCUS_SUV`. Contrast that the reference shows too, lesion or organ, is never a false alarm. Both
+  fall as t rises.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pet_pipeline.errors import InputRefused
-from pet_pipeline.evaluation.lesions import background_of, contrast
-from pet_pipeline.evaluation.regions import Spacing, Structure, grown, mask_of
+from pet_pipeline.evaluation.lesions import Site, sites
+from pet_pipeline.evaluation.regions import Spacing, Structure, box_around, grown
 from pet_pipeline.types import BoolArray, FloatArray, IntArray
 
 CONSPICUOUS_SUV = 0.5
@@ -38,6 +42,9 @@ FALSE_FOCUS_RELATIVE = 0.5
 
 FALSE_FOCUS_ML = 0.5
 """A false focus is at least this large, mL: a sphere of 10 mm."""
+
+FREE_RESPONSE_SUV = (0.5, 1.0, 2.0, 4.0)
+"""Thresholds of the free response, SUV; at 1 SUV the false alarms are the false foci."""
 
 LESION_MARGIN_MM = 10.0
 """False foci are not looked for this near a true lesion, mm: too hot or too wide a lesion is not an invented one."""
@@ -70,6 +77,21 @@ class Detection:
         return self.invented_fraction is not None and self.invented_fraction >= SHOWN_FRACTION
 
 
+@dataclass(frozen=True)
+class Response:
+    """What a threshold on local contrast finds in one case.
+
+    Attributes:
+        threshold_suv: the threshold t, SUV.
+        hits: conspicuous lesions that the prediction shows with at least this contrast.
+        false_alarms: foci in the prediction, not in the reference, of at least this contrast.
+    """
+
+    threshold_suv: float
+    hits: int
+    false_alarms: int
+
+
 def detect(
     prediction: FloatArray,
     reference: FloatArray,
@@ -77,18 +99,29 @@ def detect(
     structures: Sequence[Structure],
     body: BoolArray,
     spacing_mm: Spacing,
+    *,
+    known: Sequence[Site] | None = None,
 ) -> list[Detection]:
     """Look for every conspicuous lesion in a prediction (all volumes (x, y, z), SUV), without a twin.
+
+    Args:
+        prediction: AC estimate.
+        reference: noise-free, if there is one.
+        labels: label volume.
+        structures: its table.
+        body: where backgrounds may be.
+        spacing_mm: voxel size.
+        known: the lesions' sites where they were found before (`lesions.sites`); they are the same for all methods.
 
     Raises:
         InputRefused: volumes on different grids.
     """
     _same_grid(prediction, reference, labels, body)
     found: list[Detection] = []
-    for structure, lesion, background in _sites(labels, structures, body, spacing_mm):
-        true = contrast(reference, lesion, background)
-        if true >= CONSPICUOUS_SUV:
-            found.append(Detection(structure, true, contrast(prediction, lesion, background) / true))
+    for site in sites(labels, structures, body, spacing_mm) if known is None else known:
+        true, shown = site.contrast(reference), site.contrast(prediction)
+        if true is not None and shown is not None and true >= CONSPICUOUS_SUV:
+            found.append(Detection(site.part.structure, true, shown / true))
     return found
 
 
@@ -101,26 +134,27 @@ def detect_paired(
     structures: Sequence[Structure],
     body: BoolArray,
     spacing_mm: Spacing,
+    *,
+    known: Sequence[Site] | None = None,
 ) -> list[Detection]:
     """Look for every conspicuous lesion in the predictions of a patient with and without the lesions, same noise.
 
     All volumes are (x, y, z), SUV, on one grid; `*_without` are of the lesion-free twin, `labels` of the patient with
-    lesions.
+    lesions; `known` as in `detect`.
 
     Raises:
         InputRefused: volumes on different grids.
     """
     _same_grid(prediction, prediction_without, reference, reference_without, labels, body)
     found: list[Detection] = []
-    for structure, lesion, background in _sites(labels, structures, body, spacing_mm):
-        if contrast(reference, lesion, background) < CONSPICUOUS_SUV:
+    for site in sites(labels, structures, body, spacing_mm) if known is None else known:
+        visible, invented, empty = (site.contrast(v) for v in (reference, prediction_without, reference_without))
+        if visible is None or invented is None or empty is None or visible < CONSPICUOUS_SUV:
             continue
-        true = _mean_difference(reference, reference_without, lesion)
-        if true <= 0.0:
-            continue
-        shown = _mean_difference(prediction, prediction_without, lesion) / true
-        twin = contrast(prediction_without, lesion, background) - contrast(reference_without, lesion, background)
-        found.append(Detection(structure, true, shown, twin / true))
+        true = _mean_difference(reference, reference_without, site)
+        if true > 0.0:
+            shown = _mean_difference(prediction, prediction_without, site) / true
+            found.append(Detection(site.part.structure, true, shown, (invented - empty) / true))
     return found
 
 
@@ -130,6 +164,8 @@ def false_foci(
     region: BoolArray,
     spacing_mm: Spacing,
     lesions: BoolArray | None = None,
+    *,
+    excess_suv: float = FALSE_FOCUS_SUV,
 ) -> list[float]:
     """Volumes (mL, largest first) of the false foci in `region`; see the module's definitions.
 
@@ -139,38 +175,64 @@ def false_foci(
         region: where to look, e.g. the body without bladder and brain.
         spacing_mm: voxel size.
         lesions: mask of the true lesions; they and `LESION_MARGIN_MM` around them are left out.
+        excess_suv: by how much a focus exceeds the reference, SUV.
 
     Raises:
         InputRefused: volumes on different grids.
     """
-    from scipy.ndimage import label
+    return false_foci_by_excess(prediction, reference, region, spacing_mm, lesions, (excess_suv,))[excess_suv]
 
+
+def false_foci_by_excess(
+    prediction: FloatArray,
+    reference: FloatArray,
+    region: BoolArray,
+    spacing_mm: Spacing,
+    lesions: BoolArray | None = None,
+    excesses_suv: Sequence[float] = FREE_RESPONSE_SUV,
+) -> dict[float, list[float]]:
+    """The false foci of several thresholds: threshold (SUV) -> volumes (mL, largest first); see `false_foci`.
+
+    Raises:
+        InputRefused: volumes on different grids.
+    """
     _same_grid(prediction, reference, region)
     excess = prediction - reference
-    focus = region & (excess >= FALSE_FOCUS_SUV) & (excess >= FALSE_FOCUS_RELATIVE * reference)
-    if lesions is not None:
+    focus = region & (excess >= min(excesses_suv)) & (excess >= FALSE_FOCUS_RELATIVE * reference)
+    if lesions is not None and focus.any():
         focus &= ~grown(lesions, LESION_MARGIN_MM, spacing_mm)
-    components, _ = label(focus, structure=np.ones((3, 3, 3)))
+    volumes: dict[float, list[float]] = {}
+    for threshold in excesses_suv:
+        volumes[threshold] = _component_volumes(focus & (excess >= threshold), spacing_mm)
+    return volumes
+
+
+def free_response(
+    found: Sequence[Detection],
+    foci: Mapping[float, Sequence[float]],
+) -> list[Response]:
+    """Hits and false alarms of one case at each threshold of `foci`, lowest first; see the module's definitions.
+
+    Args:
+        found: what `detect` says of the case's conspicuous lesions (without a twin: c(prediction) is needed).
+        foci: what `false_foci_by_excess` says of the same prediction.
+    """
+    shown = [d.shown_fraction * d.true_contrast for d in found]
+    return [Response(t, sum(c >= t for c in shown), len(foci[t])) for t in sorted(foci)]
+
+
+def _component_volumes(focus: BoolArray, spacing_mm: Spacing) -> list[float]:
+    from scipy.ndimage import label
+
+    if not focus.any():
+        return []
+    components, _ = label(focus[box_around(focus, (0, 0, 0))], structure=np.ones((3, 3, 3)))
     millilitres = np.bincount(components.ravel())[1:] * float(np.prod(spacing_mm)) / 1000.0
     return sorted((float(v) for v in millilitres if v >= FALSE_FOCUS_ML), reverse=True)
 
 
-def _sites(
-    labels: IntArray, structures: Sequence[Structure], body: BoolArray, spacing_mm: Spacing
-) -> list[tuple[Structure, BoolArray, BoolArray]]:
-    sites = []
-    for structure in structures:
-        if structure.kind != "lesion":
-            continue
-        lesion = mask_of(labels, structure, spacing_mm=spacing_mm)
-        background = background_of(lesion, labels, structures, body, spacing_mm) if lesion.any() else None
-        if background is not None:
-            sites.append((structure, lesion, background))
-    return sites
-
-
-def _mean_difference(first: FloatArray, second: FloatArray, mask: BoolArray) -> float:
-    return float(first[mask].mean(dtype=np.float64) - second[mask].mean(dtype=np.float64))
+def _mean_difference(first: FloatArray, second: FloatArray, site: Site) -> float:
+    return float(site.part.of(first).mean(dtype=np.float64) - site.part.of(second).mean(dtype=np.float64))
 
 
 def _same_grid(*volumes: FloatArray | IntArray | BoolArray) -> None:

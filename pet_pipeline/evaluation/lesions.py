@@ -1,4 +1,4 @@
-"""What a reader measures of a lesion: SUVmean, SUVmax, SUVpeak, contrast to its surroundings, and their recovery."""
+"""What a reader measures of a lesion: SUVmean, SUVmax, SUVpeak, metabolic volume, contrast to its surroundings."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.peak import suv_peak
-from pet_pipeline.evaluation.regions import Spacing, Structure, box_around, distance_outside
+from pet_pipeline.evaluation.regions import Part, Spacing, Structure, box_around, distance_outside, parts
 from pet_pipeline.types import BoolArray, FloatArray, IntArray
 
 BACKGROUND_NEAR_MM = 8.0
@@ -18,6 +18,10 @@ BACKGROUND_FAR_MM = 18.0
 """The background shell ends here, mm from the lesion."""
 
 BACKGROUND_LEAST_VOXELS = 10
+
+METABOLIC_THRESHOLD = 0.41
+"""A voxel belongs to the metabolic volume from this part of the lesion's own SUVmax on (EANM guideline
+2.0, Boellaard et al. 2015)."""
 
 QUANTIFIED_FROM_VOXELS = 2.0
 """A lesion narrower than this many voxels (along the coarsest axis) is scored for detection only."""
@@ -59,6 +63,71 @@ class Uptake:
             "suv_peak": (self.suv_peak, true.suv_peak),
         }
         return {name: measured / truth for name, (measured, truth) in pairs.items() if truth > 0.0}
+
+
+@dataclass(frozen=True)
+class MetabolicVolume:
+    """The hot part of a lesion in one image: voxels of its mask at 41 % of the lesion's SUVmax in that image or more.
+
+    The threshold follows the image, the mask does not: a volume that grows beyond the mask is cut off there, and a
+    neighbouring bladder cannot join it.
+
+    Attributes:
+        volume_ml: metabolic volume (MV41), whole voxels, mL.
+        suv_mean: mean SUV in it.
+    """
+
+    volume_ml: float
+    suv_mean: float
+
+    @classmethod
+    def of(cls, image: FloatArray, mask: BoolArray, spacing_mm: Spacing) -> "MetabolicVolume | None":
+        """Measure `image` (x, y, z), SUV, inside `mask`; None where no voxel is above zero.
+
+        Raises:
+            InputRefused: the mask is empty or not on the image's grid.
+        """
+        if image.shape != mask.shape or not mask.any():
+            raise InputRefused(
+                f"a metabolic volume needs voxels of a mask on the image's grid: image {image.shape}, mask {mask.shape}"
+            )
+        values = image[mask]
+        highest = float(values.max())
+        if highest <= 0.0:
+            return None
+        hot = values[values >= METABOLIC_THRESHOLD * highest]
+        return cls(hot.size * math.prod(spacing_mm) / 1000.0, float(hot.mean(dtype=np.float64)))
+
+    @property
+    def total_metabolism(self) -> float:
+        """Total lesion metabolism (for FDG: glycolysis) = mean SUV x volume, SUV mL (g where 1 mL weighs 1 g)."""
+        return self.suv_mean * self.volume_ml
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """Where a lesion is, and what lies around it, in a box with a margin.
+
+    Attributes:
+        part: the lesion.
+        background: its surroundings, of the box's shape; None where there are too few (see `background_of`).
+    """
+
+    part: Part
+    background: BoolArray | None
+
+    def contrast(self, image: FloatArray) -> float | None:
+        """Local contrast in a volume (x, y, z), see `contrast`; None without a background."""
+        return None if self.background is None else contrast(image[self.part.box], self.part.mask, self.background)
+
+
+def sites(labels: IntArray, structures: Sequence[Structure], body: BoolArray, spacing_mm: Spacing) -> list[Site]:
+    """Every lesion that has voxels; all volumes are (x, y, z) on one grid."""
+    lesions = [s for s in structures if s.kind == "lesion"]
+    return [
+        Site(part, background_of(part.mask, labels[part.box], structures, body[part.box], spacing_mm))
+        for part in parts(labels, lesions, margin_mm=BACKGROUND_FAR_MM, spacing_mm=spacing_mm)
+    ]
 
 
 def diameter_mm(structure: Structure, mask: BoolArray, spacing_mm: Spacing) -> float:

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pet_pipeline.data.body import body_mask
 from pet_pipeline.errors import InputRefused
@@ -23,6 +22,11 @@ NSTD_EROSION_MM = 10.0
 LABELS_COVER = 0.6
 """Labels count as the true body if their filled foreground covers this part of the body seen in the reference, whose
 outline, drawn for noisy images, lies some millimetres outside; tables of organs alone cover less than half."""
+
+LIVER_DOME_MM = 40.0
+"""Left out above and below the liver's topmost slice, mm: breathing moves the dome there (BIC-MAC's rule)."""
+
+_BRAIN = re.compile(r"(?<![a-z])(brain|white_matter|grey_matter|gray_matter)(?![a-z])(?!_?stem)")
 
 _LEFT_OUT = re.compile(r"(?<!gall)(?<!gall_)(?<!gall )bladder|brain|white_matter|grey_matter|gray_matter|csf")
 
@@ -51,6 +55,49 @@ class Structure:
         return f"{self.kind}:{self.name}"
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A structure's voxels in a box: small arrays where a whole volume's mask would cost time.
+
+    Attributes:
+        structure: what it is.
+        box: where it lies in the volume, with a margin if one was asked for.
+        mask: its voxels, of the box's shape; at least one is true.
+    """
+
+    structure: Structure
+    box: tuple[slice, slice, slice]
+    mask: BoolArray
+
+    def of(self, volume: FloatArray) -> FloatArray:
+        """The structure's values in a volume (x, y, z): one axis, in the order of the voxels."""
+        values: FloatArray = volume[self.box][self.mask]
+        return values
+
+
+def parts(
+    labels: IntArray, structures: Sequence[Structure], *, margin_mm: float = 0.0, spacing_mm: Spacing
+) -> list[Part]:
+    """Every structure that has voxels, in the table's order, each in its bounding box and `margin_mm` around it.
+
+    Entries of one index have the same voxels. An index of 0 or less is no structure.
+    """
+    from scipy.ndimage import find_objects
+
+    highest = max((s.index for s in structures), default=0)
+    if highest < 1:
+        return []
+    boxes = find_objects(labels, max_label=highest)
+    margin = _voxels(margin_mm, spacing_mm) if margin_mm > 0.0 else (0, 0, 0)
+    found: list[Part] = []
+    for structure in structures:
+        tight = boxes[structure.index - 1] if structure.index > 0 else None
+        if tight is not None:
+            box = _widened(tight, margin, labels.shape)
+            found.append(Part(structure, box, labels[box] == structure.index))
+    return found
+
+
 def body_region(reference: Float32Array, spacing_mm: Spacing, labels: IntArray | None = None) -> tuple[BoolArray, str]:
     """The body (x, y, z), and in words where it comes from.
 
@@ -67,7 +114,7 @@ def body_region(reference: Float32Array, spacing_mm: Spacing, labels: IntArray |
         raise InputRefused(
             f"labels of shape {labels.shape} for a reference of shape {reference.shape}: same grid needed"
         )
-    labelled = _filled(labels > 0)
+    labelled = filled_slices(labels > 0)
     if (labelled & seen).sum() >= LABELS_COVER * seen.sum():
         return labelled, "labels"
     return seen | labelled, "body seen in the reference, and the labels"
@@ -120,11 +167,7 @@ def box_around(mask: BoolArray, margin_voxels: tuple[int, int, int]) -> tuple[sl
     """The bounding box of a mask that is not empty, and a margin, cut at the grid's edges."""
     from scipy.ndimage import find_objects
 
-    box = find_objects(mask.astype(np.int8))[0]
-    x, y, z = (
-        slice(max(s.start - m, 0), min(s.stop + m, n)) for s, m, n in zip(box, margin_voxels, mask.shape, strict=True)
-    )
-    return x, y, z
+    return _widened(find_objects(np.asarray(mask, dtype=np.bool_).view(np.int8))[0], margin_voxels, mask.shape)
 
 
 def nstd(image: FloatArray, mask: BoolArray) -> float:
@@ -143,11 +186,44 @@ def nstd(image: FloatArray, mask: BoolArray) -> float:
 
 def liver_region(labels: IntArray, structures: Sequence[Structure], spacing_mm: Spacing) -> BoolArray | None:
     """Where NSTD is measured: the liver, `NSTD_EROSION_MM` away from its edge and from lesions; None below 1 mL."""
-    for structure in structures:
-        if structure.kind == "organ" and structure.name.lower() == "liver":
-            mask = mask_of(labels, structure, eroded_mm=NSTD_EROSION_MM, spacing_mm=spacing_mm)
-            return mask if mask.sum() * np.prod(spacing_mm) >= 1000.0 else None
-    return None
+    structure = _liver(structures)
+    if structure is None:
+        return None
+    mask = mask_of(labels, structure, eroded_mm=NSTD_EROSION_MM, spacing_mm=spacing_mm)
+    return mask if mask.sum() * np.prod(spacing_mm) >= 1000.0 else None
+
+
+def is_brain(structure: Structure) -> bool:
+    """Whether a table's entry is the brain or its grey or white matter, by its name."""
+    return structure.kind == "organ" and _BRAIN.search(structure.name.lower()) is not None
+
+
+def without_liver_dome(
+    body: BoolArray, labels: IntArray, structures: Sequence[Structure], spacing_mm: Spacing
+) -> BoolArray | None:
+    """The body less the axial slices within `LIVER_DOME_MM` of the liver's topmost; None without a liver or a rest.
+
+    z runs from feet to head. A slice is left out if its centre is that near.
+    """
+    structure = _liver(structures)
+    here = [] if structure is None else parts(labels, [structure], spacing_mm=spacing_mm)
+    if not here:
+        return None
+    top, reach = here[0].box[2].stop - 1, int(LIVER_DOME_MM / spacing_mm[2] + 1e-6)
+    rest = body.copy()
+    rest[:, :, max(top - reach, 0) : top + reach + 1] = False
+    return rest if rest.any() else None
+
+
+def _liver(structures: Sequence[Structure]) -> Structure | None:
+    return next((s for s in structures if s.kind == "organ" and s.name.lower() == "liver"), None)
+
+
+def _widened(
+    box: tuple[slice, ...], margin: tuple[int, int, int], shape: tuple[int, ...]
+) -> tuple[slice, slice, slice]:
+    x, y, z = (slice(max(s.start - m, 0), min(s.stop + m, n)) for s, m, n in zip(box, margin, shape, strict=True))
+    return x, y, z
 
 
 def _voxels(margin_mm: float, spacing_mm: Spacing) -> tuple[int, int, int]:
@@ -155,11 +231,22 @@ def _voxels(margin_mm: float, spacing_mm: Spacing) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _filled(foreground: BoolArray) -> BoolArray:
-    """The foreground with holes filled slice by slice along z: lungs and bowel gas belong to the body."""
-    from scipy.ndimage import binary_fill_holes
+def filled_slices(foreground: BoolArray) -> BoolArray:
+    """The foreground with holes filled slice by slice along z: lungs and bowel gas belong to the body.
 
-    result: npt.NDArray[Any] = np.empty_like(foreground)
-    for z in range(foreground.shape[2]):
-        result[..., z] = binary_fill_holes(foreground[..., z])
+    One labelling of the air that never crosses slices: a hole is a part of it that nowhere meets a slice's edge.
+    """
+    from scipy.ndimage import label
+
+    if not foreground.any():
+        return foreground
+    x, y, z = box_around(foreground, (1, 1, 1))
+    in_plane = np.zeros((3, 3, 3), dtype=np.int8)
+    in_plane[:, 1, 1] = in_plane[1, :, 1] = 1
+    # Padded in the slices: the air outside is one part that meets the edge, even where the body reaches the grid's.
+    air, count = label(np.pad(~foreground[x, y, z], ((1, 1), (1, 1), (0, 0)), constant_values=True), structure=in_plane)
+    hole = np.ones(count + 1, dtype=np.bool_)
+    hole[air[0, 0]] = hole[0] = False
+    result = foreground.copy()
+    result[x, y, z] |= hole[air[1:-1, 1:-1]]
     return result

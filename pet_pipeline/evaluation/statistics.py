@@ -7,6 +7,7 @@ first. Infinite values (PSNR of identical volumes) are kept in medians and leave
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -80,10 +81,55 @@ def bootstrap_interval(
     sample = _sample(values)
     if sample.size < 2 or not np.isfinite(sample).all():
         return math.nan, math.nan
-    drawn = generator(seed, "bootstrap", sample.size).integers(0, sample.size, size=(resamples, sample.size))
     tail = 50.0 * (1.0 - confidence)
-    low, high = np.percentile(sample[drawn].mean(axis=1), [tail, 100.0 - tail])
+    means = sample[_drawn(seed, int(sample.size), resamples)].mean(axis=1)
+    low, high = np.percentile(means, [tail, 100.0 - tail])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over patients and its 95 % interval; NaN where it is not defined (below 2 patients, infinite values).
+
+    Attributes:
+        n: number of patients.
+        mean: mean over patients.
+        low: lower end.
+        high: upper end.
+        method: how the interval was made, in words.
+    """
+
+    n: int
+    mean: float
+    low: float
+    high: float
+    method: str
+
+    @property
+    def defined(self) -> bool:
+        """Whether there is an interval."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+def mean_interval(values: Sequence[float] | npt.NDArray[np.float64], *, seed: int = 0) -> Interval:
+    """Mean and its 95 % interval: bootstrap from `SMALL_N` patients on, below that Student's t, which is honestly wide.
+
+    Raises:
+        InputRefused: no values, or a NaN among them.
+    """
+    sample = _sample(values)
+    n = int(sample.size)
+    if not np.isfinite(sample).all():
+        return Interval(n, math.nan, math.nan, math.nan, "no interval: infinite values")
+    mean = float(sample.mean())
+    if n < 2:
+        return Interval(n, mean, math.nan, math.nan, "no interval from one patient")
+    if n >= SMALL_N:
+        return Interval(n, mean, *bootstrap_interval(sample, seed=seed), "bootstrap")
+    from scipy.stats import t
+
+    half = float(t.ppf(0.5 + CONFIDENCE / 2.0, n - 1)) * float(sample.std(ddof=1)) / math.sqrt(n)
+    return Interval(n, mean, mean - half, mean + half, "Student's t")
 
 
 def paired_difference(first: Mapping[str, float], second: Mapping[str, float], *, seed: int = 0) -> Group:
@@ -114,6 +160,14 @@ def per_patient(values: Sequence[tuple[str, float]]) -> dict[str, float]:
     for patient, value in values:
         grouped.setdefault(patient, []).append(value)
     return {patient: sum(v) / len(v) for patient, v in grouped.items()}
+
+
+@lru_cache(maxsize=8)
+def _drawn(seed: int, n: int, resamples: int) -> npt.NDArray[np.int32]:
+    """Indices (resamples, n) of patients drawn with replacement; every figure of a report is drawn alike."""
+    drawn = generator(seed, "bootstrap", n).integers(0, n, size=(resamples, n)).astype(np.int32)
+    drawn.setflags(write=False)
+    return drawn
 
 
 def _sample(values: Sequence[float] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

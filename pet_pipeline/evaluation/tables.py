@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from pet_pipeline.evaluation import lesions
 from pet_pipeline.evaluation.case import BODY, LESIONS, ORGANS, WITHOUT_HOT, Row
-from pet_pipeline.evaluation.report import ANY_LESION, groups, totals
-from pet_pipeline.evaluation.statistics import SMALL_N, Group
+from pet_pipeline.evaluation.comparisons import LEAST_N, Comparison
+from pet_pipeline.evaluation.groups import ANY_LESION, Key, groups, methods_of, totals
+from pet_pipeline.evaluation.lights import ORGAN_LIMIT_PERCENT, Light, lights
+from pet_pipeline.evaluation.statistics import SMALL_N, Group, Interval
 
 _VOXELWISE = {
     "psnr": ("PSNR, dB", 2),
@@ -37,7 +39,7 @@ def method_table(rows: Sequence[Row], *, patients: Mapping[str, str] | None = No
     lost lesions of conspicuous ones, false foci a patient.
     """
     table = groups(rows, patients=patients)
-    methods = list(dict.fromkeys(r.method for r in rows))
+    methods = methods_of(rows)
     wanted = (
         (BODY, "psnr", "{:.2f}"), (BODY, "nmse", "{:.4f}"), (BODY, "ssim", "{:.3f}"),
         (ORGANS, "suv_mean_bias", "{:+.1f}"), (ORGANS, "suv_mean_bias_absolute", "{:.1f}"),
@@ -54,20 +56,80 @@ def method_table(rows: Sequence[Row], *, patients: Mapping[str, str] | None = No
     return Table(title, header, tuple(lines), _n_caption(rows, patients))
 
 
-def tables(rows: Sequence[Row], *, patients: Mapping[str, str] | None = None) -> list[Table]:
-    """For each method: agreement by region (median [quartiles]), bias by organ, lesions; ready to print."""
+def tables(
+    rows: Sequence[Row], *, patients: Mapping[str, str] | None = None, compared: Sequence[Comparison] = ()
+) -> list[Table]:
+    """What `evaluate` prints. One method: agreement by region, bias by organ, lesions. Several: side by side.
+
+    Args:
+        rows: scores.
+        patients: patient of each case.
+        compared: the paired differences of several methods.
+    """
+    methods = methods_of(rows)
     found = groups(rows, patients=patients)
-    result: list[Table] = []
-    for method in dict.fromkeys(r.method for r in rows):
-        mine = {(region, metric): group for (m, region, metric), group in found.items() if m == method}
-        result.append(_agreement(method, mine, _n_caption(rows, patients)))
-        organs = _organ_table(method, mine)
-        if organs.rows:
-            result.append(organs)
-        counted = _lesion_table(method, mine, totals(rows, method))
-        if counted.rows:
-            result.append(counted)
-    return result
+    caption = _n_caption(rows, patients)
+    if not any(region == BODY and metric == "psnr" for _, region, metric in found):
+        return [_figures(found, methods, caption), *_comparison_tables(compared)]
+    shown = lights(rows, patients)
+    if len(methods) > 1:
+        side_by_side = [method_table(rows, patients=patients), _light_table(shown, methods, caption)]
+        return [table for table in side_by_side if table.rows] + _comparison_tables(compared)
+    (method,) = methods
+    mine = {(region, metric): group for (_, region, metric), group in found.items()}
+    by_subject = {light.subject: light for light in shown}
+    every = [
+        _agreement(method, mine, caption),
+        _organ_table(method, mine, by_subject),
+        _lesion_table(method, mine, totals(rows, method), by_subject.get(ANY_LESION)),
+    ]
+    return [table for table in every if table.rows]
+
+
+def _figures(found: Mapping[Key, Group], methods: Sequence[str], caption: str) -> Table:
+    """Every figure as a row, methods as columns: median [quartiles]."""
+    kinds = dict.fromkeys((region, metric) for _, region, metric in found)
+    lines = [
+        (f"{region} {metric}", *(_quartiles(found.get((method, region, metric)), 4) for method in methods))
+        for region, metric in kinds
+    ]
+    return Table("median [quartiles]", ("figure", *methods), tuple(lines), caption)
+
+
+def _light_table(shown: Sequence[Light], methods: Sequence[str], caption: str) -> Table:
+    cells = {(light.subject, light.method): f"{light.interval.mean:+.1f} {light.light}" for light in shown}
+    lines = [
+        (_subject(subject), *(cells.get((subject, method), "-") for method in methods))
+        for subject in dict.fromkeys(light.subject for light in shown)
+    ]
+    return Table("Mean bias % and traffic light", ("SUVmean of", *methods), tuple(lines), caption)
+
+
+def _subject(subject: str) -> str:
+    return "lesions, SUVpeak" if subject == ANY_LESION else subject.removeprefix("organ:")
+
+
+def _comparison_tables(compared: Sequence[Comparison]) -> list[Table]:
+    pairs = dict.fromkeys((c.first, c.second) for c in compared)
+    return [
+        Table(
+            f"{first} - {second}: paired differences over patients",
+            ("figure", "n", "mean [95 % interval]", "p, Holm", "effect"),
+            tuple(_comparison_line(c) for c in compared if (c.first, c.second) == (first, second)),
+            f"p: Wilcoxon signed rank, none below {LEAST_N} patients; effect: rank-biserial",
+        )
+        for first, second in pairs
+    ]
+
+
+def _comparison_line(c: Comparison) -> tuple[str, ...]:
+    d = c.paired
+    unit = "" if c.unit == "1" else f", {c.unit}"
+    interval = f" [{d.low:+.2g}, {d.high:+.2g}]" if d.n > 1 else ""
+    p = "-" if c.p_holm is None else "< 0.001" if c.p_holm < 0.001 else f"{c.p_holm:.3f}"
+    effect = "-" if d.effect is None else f"{d.effect:+.2f}"
+    name = f"{c.region} {c.metric}{unit}"
+    return name, str(d.n), f"{d.mean_difference:+.2g}{interval}", p, effect
 
 
 def _agreement(method: str, mine: Mapping[tuple[str, str], Group], caption: str) -> Table:
@@ -79,29 +141,35 @@ def _agreement(method: str, mine: Mapping[tuple[str, str], Group], caption: str)
     return Table(f"{method}: median [quartiles]", ("figure", *(t for _, t in present)), tuple(lines), caption)
 
 
-def _organ_table(method: str, mine: Mapping[tuple[str, str], Group]) -> Table:
-    lines = []
-    for (region, metric), group in mine.items():
-        if metric == "suv_mean_bias" and region.startswith("organ:"):
-            truth = mine[(region, "suv_mean_reference")]
-            lines.append((region.removeprefix("organ:"), str(group.n), f"{truth.mean:.2f}", _interval(group)))
+def _organ_table(method: str, mine: Mapping[tuple[str, str], Group], shown: Mapping[str, Light]) -> Table:
+    lines: list[tuple[str, ...]] = []
+    for region, light in shown.items():
+        if light.kind == "organ":
+            truth = mine[(region, "suv_mean_reference")].mean
+            bias, n = _interval(light.interval), str(light.interval.n)
+            lines.append((region.removeprefix("organ:"), n, f"{truth:.2f}", bias, light.light))
     everywhere = mine.get((ORGANS, "suv_mean_bias"))
     if everywhere is not None:
-        lines.append(("mean of organs", str(everywhere.n), "", _interval(everywhere)))
+        lines.append(("mean of organs", str(everywhere.n), "", f"{everywhere.mean:+.1f}", ""))
     return Table(
         f"{method}: bias of SUVmean by organ",
-        ("organ", "n", "true SUVmean", "bias % [95 % interval]"),
+        ("organ", "n", "true SUVmean", "bias % [95 % interval]", "light"),
         tuple(lines),
+        f"green: interval inside +-{ORGAN_LIMIT_PERCENT:g} %; red: wholly outside; amber: neither",
     )
 
 
-def _lesion_table(method: str, mine: Mapping[tuple[str, str], Group], counts: Mapping[str, int]) -> Table:
+def _lesion_table(
+    method: str, mine: Mapping[tuple[str, str], Group], counts: Mapping[str, int], light: Light | None
+) -> Table:
     lines = []
     for metric, name in (("suv_mean", "SUVmean"), ("suv_max", "SUVmax"), ("suv_peak", "SUVpeak")):
         group = mine.get((ANY_LESION, f"{metric}_recovery"))
         if group is not None:
             interval = f" [{group.mean_low:.2f}, {group.mean_high:.2f}]" if group.n > 1 else ""
             lines.append((f"{name} recovery", f"{group.mean:.2f}{interval}"))
+    if light is not None:
+        lines.append(("bias of SUVpeak, %", f"{_interval(light.interval)} {light.light}"))
     conspicuous = counts.get("conspicuous", 0)
     if conspicuous:
         lines.append(("lost", f"{counts['lost']} of {conspicuous} conspicuous lesions"))
@@ -131,8 +199,10 @@ def _quartiles(group: Group | None, digits: int) -> str:
     return middle if group.n == 1 else f"{middle} [{group.quartile_low:.{digits}f}, {group.quartile_high:.{digits}f}]"
 
 
-def _interval(group: Group) -> str:
-    return f"{group.mean:+.1f}" if group.n < 2 else f"{group.mean:+.1f} [{group.mean_low:+.1f}, {group.mean_high:+.1f}]"
+def _interval(interval: Interval) -> str:
+    if not interval.defined:
+        return f"{interval.mean:+.1f}"
+    return f"{interval.mean:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
 
 
 def _n_caption(rows: Sequence[Row], patients: Mapping[str, str] | None) -> str:

@@ -1,13 +1,14 @@
-"""The Python side of `pet-pipeline translate`: load a model once, translate arrays or files."""
+"""The Python side of `pet-pipeline translate` and `mumap`: load a model once, work on arrays or files."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pet_pipeline.inference.batch import CaseResult, Work, run
-from pet_pipeline.inference.defaults import DEFAULT_MODEL
-from pet_pipeline.inference.jobs import collect
-from pet_pipeline.inference.options import InputOptions, TranslateOptions, checked
+from pet_pipeline.inference.defaults import DEFAULT_MODEL, DEFAULT_MUMAP_MODEL
+from pet_pipeline.inference.jobs import MUMAP_TAG, collect
+from pet_pipeline.inference.mumaps import MumapMaker, MumapWork
+from pet_pipeline.inference.options import InputOptions, MumapOptions, TranslateOptions, checked
 from pet_pipeline.inference.translator import Translator
 
 
@@ -65,3 +66,41 @@ def translate(
     jobs = collect(paths, Path(output))
     translator = model if isinstance(model, Translator) else load_model(model, device=device, precision=precision)
     return run(jobs, Work(translator, wishes, reading, overwrite))
+
+
+def make_mumaps(
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path,
+    model: str | Path | MumapMaker = DEFAULT_MUMAP_MODEL,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    overwrite: bool = False,
+    **options: Any,
+) -> list[CaseResult]:
+    """Make the mu-maps of files, folders or a manifest, as `pet-pipeline mumap` does.
+
+    Args:
+        inputs: one or more NIfTI files, folders, manifests.
+        output: folder of the results.
+        model: name, folder, or what `MumapMaker.load` gave.
+        device: auto, cpu, cuda or cuda:i; not looked at for a loaded model, like `precision`.
+        precision: auto, bf16, fp16 or fp32.
+        overwrite: make existing outputs anew.
+        options: fields of `MumapOptions` and `InputOptions`, e.g. unit="hu", kvp=100, confidence=True.
+
+    Raises:
+        UsageError: a path that does not exist, two inputs for one output, an unknown option.
+        ModelError: missing, damaged, or no model of mu-maps.
+
+    Example:
+        >>> from pet_pipeline import make_mumaps
+        >>> make_mumaps("scans/", "out/", unit="hu", kvp=100)  # doctest: +SKIP
+    """
+    paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
+    reading = {name: value for name, value in options.items() if name in InputOptions.model_fields}
+    wishes = {name: value for name, value in options.items() if name not in InputOptions.model_fields}
+    checked_reading, checked_wishes = checked(InputOptions, **reading), checked(MumapOptions, **wishes)
+    jobs = collect(paths, Path(output), MUMAP_TAG)
+    maker = model if isinstance(model, MumapMaker) else MumapMaker.load(model, device=device, precision=precision)
+    return run(jobs, MumapWork(maker, checked_wishes, checked_reading, overwrite))

@@ -2,63 +2,120 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
+from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data import nifti
 from pet_pipeline.data.files import sha256_of
-from pet_pipeline.errors import InputRefused, OutOfMemory, PartialFailure, PetPipelineError
-from pet_pipeline.inference import sidecar
+from pet_pipeline.data.volume import Volume
+from pet_pipeline.inference import outcomes, sidecar
 from pet_pipeline.inference.cautions import cautions, refuse_grid
 from pet_pipeline.inference.intake import Intake, frames_wanted, take_in
 from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
-from pet_pipeline.inference.translator import Translation, Translator
+from pet_pipeline.inference.outcomes import Outcome as CaseResult
+from pet_pipeline.inference.outcomes import Status, exit_status, failure
+from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models import devices
 from pet_pipeline.units import Unit
+
+__all__ = ["CaseResult", "Made", "Procedure", "Status", "Work", "exit_status", "failure", "run"]
 
 log = logging.getLogger(__name__)
 
 BIDS_UNITS = {Unit.SUV: "g/mL", Unit.BQML: "Bq/mL", Unit.RELATIVE: "relative"}
 """`Units` of a sidecar, so that outputs are understood as inputs, by us and by others."""
 
-Status = Literal["done", "skipped", "refused", "failed"]
 
-
-@dataclass(frozen=True)
-class CaseResult:
+@dataclass(frozen=True, eq=False)
+class Made:
     """What became of one input.
 
     Attributes:
-        case_id: name of the case.
-        source: the input file.
-        target: the output image, written or not.
-        status: done; skipped (finished by an earlier run); refused (the input's fault); failed (anything else).
-        message: why it was refused or failed; else the warnings, joined.
-        exit_status: 0, or the exit status of the error.
+        images: file -> volume on the input's grid, in its output unit; the job's target among them.
+        facts: what the sidecar says besides input, model and options.
+        warnings: one line each.
     """
 
-    case_id: str
-    source: Path
-    target: Path
-    status: Status
-    message: str = ""
-    exit_status: int = 0
+    images: Mapping[Path, Volume]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
-    def as_json(self) -> dict[str, str]:
-        """The entry under `cases` of `--json`."""
-        return {"input": str(self.source), "output": str(self.target), "status": self.status, "message": self.message}
+
+class Procedure(Protocol):
+    """What is done with every file of a batch."""
+
+    @property
+    def reading(self) -> InputOptions:
+        """How files are read."""
+        ...
+
+    @property
+    def overwrite(self) -> bool:
+        """Whether finished outputs are made anew."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of whatever is drawn."""
+        ...
+
+    @property
+    def description(self) -> ModelDescription:
+        """The model's."""
+        ...
+
+    @property
+    def compute(self) -> devices.Compute:
+        """Device and precision."""
+        ...
+
+    def identity(self) -> dict[str, str]:
+        """Name, version and checksum of the model."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """The resolved options of a sidecar; what alters no voxel is left out."""
+        ...
+
+    def products(self, job: Job) -> tuple[Path, ...]:
+        """The images that a finished job has."""
+        ...
+
+    def make(self, intake: Intake, job: Job) -> Made:
+        """Do it."""
+        ...
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is done with every file of a batch."""
+    """A translation of every file of a batch."""
 
     translator: Translator
     options: TranslateOptions
     reading: InputOptions
     overwrite: bool = False
+
+    @property
+    def seed(self) -> int:
+        """Of the noise."""
+        return self.options.seed
+
+    @property
+    def description(self) -> ModelDescription:
+        """The model's."""
+        return self.translator.model.description
+
+    @property
+    def compute(self) -> devices.Compute:
+        """Device and precision."""
+        return self.translator.compute
+
+    def identity(self) -> dict[str, str]:
+        """Name, version and checksum of the model."""
+        return self.translator.identity()
 
     def record(self) -> dict[str, Any]:
         """The resolved options of a sidecar; what alters no voxel is left out."""
@@ -67,9 +124,28 @@ class Work:
         asked = {"prior_only": self.translator.prior_only(self.options), "precision": self.translator.precision_asked}
         return {**sampler, **asked, **reading}
 
+    def products(self, job: Job) -> tuple[Path, ...]:
+        """The translated image."""
+        return (job.target,)
 
-def run(jobs: Sequence[Job], work: Work, on_case: Callable[[CaseResult], None] = lambda _: None) -> list[CaseResult]:
-    """Translate every job; a bad file never stops the rest.
+    def make(self, intake: Intake, job: Job) -> Made:
+        """Translate."""
+        translation = self.translator.translate(intake.volume, self.options, job.case_id)
+        gpu = translation.peak_device_memory_mb
+        facts = {
+            "Units": BIDS_UNITS[intake.output_unit],
+            "normalisation": dict(translation.normalisation),
+            "timing_s": dict(translation.timing_s),
+            "peak_memory_mb": translation.peak_memory_mb,
+            **({} if gpu is None else {"peak_device_memory_mb": gpu}),
+        }
+        return Made({job.target: intake.outgoing(translation.volume)}, facts, translation.warnings)
+
+
+def run(
+    jobs: Sequence[Job], work: Procedure, on_case: Callable[[CaseResult], None] = lambda _: None
+) -> list[CaseResult]:
+    """Do every job; a bad file never stops the rest.
 
     Args:
         jobs: from `jobs.collect`.
@@ -88,32 +164,13 @@ def run(jobs: Sequence[Job], work: Work, on_case: Callable[[CaseResult], None] =
     return results
 
 
-def exit_status(results: Sequence[CaseResult]) -> int:
-    """0 all done; the common status where all inputs ended alike (3 every input refused); else 4."""
-    statuses = {result.exit_status for result in results}
-    return statuses.pop() if len(statuses) == 1 else PartialFailure.exit_status
-
-
-def failure(results: Sequence[CaseResult]) -> PetPipelineError | None:
-    """The error that a batch ends with; None where everything is done."""
-    bad = [result for result in results if result.exit_status]
-    if not bad:
-        return None
-    if len(results) == 1:
-        message = bad[0].message
-    else:
-        message = f"{len(bad)} of {len(results)} inputs refused or failed; the others are written"
-    kinds = {kind.exit_status: kind for kind in (InputRefused, PartialFailure, OutOfMemory, PetPipelineError)}
-    return kinds.get(exit_status(results), PartialFailure)(message)
-
-
-def _run_job(job: Job, work: Work) -> Iterator[CaseResult]:
+def _run_job(job: Job, work: Procedure) -> Iterator[CaseResult]:
     frames: tuple[int | None, ...] = (None,)
     with_frame = job
     try:
         frames = frames_wanted(job.source, work.reading.frame)
     except Exception as error:
-        yield _mishap(job, error)
+        yield outcomes.mishap(job.case_id, job.source, job.target, error)
         return
     for frame in frames:
         if frame is not None and work.reading.frame == "all":
@@ -121,65 +178,38 @@ def _run_job(job: Job, work: Work) -> Iterator[CaseResult]:
         try:
             yield _run_case(with_frame, frame, work)
         except Exception as error:  # one bad file must not stop the rest, whatever is wrong with it
-            yield _mishap(with_frame, error)
+            yield outcomes.mishap(with_frame.case_id, with_frame.source, with_frame.target, error)
 
 
-def _mishap(job: Job, error: Exception) -> CaseResult:
-    log.debug("%s", job.case_id, exc_info=error)
-    if isinstance(error, PetPipelineError):
-        status: Status = "refused" if isinstance(error, InputRefused) else "failed"
-        return CaseResult(job.case_id, job.source, job.target, status, str(error), error.exit_status)
-    first = (str(error).strip().splitlines() or [""])[0]
-    message = f"{job.source}: unforeseen: {type(error).__name__}: {first}"
-    return CaseResult(job.case_id, job.source, job.target, "failed", message, PetPipelineError.exit_status)
-
-
-def _run_case(job: Job, frame: int | None, work: Work) -> CaseResult:
+def _run_case(job: Job, frame: int | None, work: Procedure) -> CaseResult:
     plan: dict[str, Any] = {
         "input": {"path": str(job.source), "sha256": sha256_of(job.source)},
-        "model": work.translator.identity(),
+        "model": work.identity(),
         "options": {**work.record(), **({} if frame is None else {"frame": frame})},
-        "seed": work.options.seed,
+        "seed": work.seed,
     }
-    if not work.overwrite and _is_finished(job, plan):
+    products = work.products(job)
+    if not work.overwrite and outcomes.is_finished(job.target, plan) and all(path.exists() for path in products):
         return CaseResult(job.case_id, job.source, job.target, "skipped", "finished by an earlier run")
     intake = take_in(job.source, work.reading, frame)
-    refuse_grid(work.translator.model.description, intake.template.geometry, str(job.source))
+    refuse_grid(work.description, intake.template.geometry, str(job.source))
     warnings = [
         *intake.warnings,
-        *cautions(work.translator.model.description, intake.template.geometry, simulated=intake.simulated),
+        *cautions(work.description, intake.template.geometry, simulated=intake.simulated),
     ]
-    translation = work.translator.translate(intake.volume, work.options, job.case_id)
-    warnings += translation.warnings
-    content = _content(plan, intake, translation, work.translator, warnings)
+    made = work.make(intake, job)
+    warnings += made.warnings
+    content = _content(plan, intake, made, work, warnings)
     sidecar.claim(job.target, plan)
     job.sidecar.unlink(missing_ok=True)  # an old sidecar must not vouch for the new image
-    nifti.write(job.target, intake.outgoing(translation.volume), intake.template)
+    for path, volume in made.images.items():
+        nifti.write(path, volume, intake.template)
     sidecar.finish(job.sidecar, job.target, content)
     return CaseResult(job.case_id, job.source, job.target, "done", "; ".join(warnings))
 
 
-def _is_finished(job: Job, plan: Mapping[str, Any]) -> bool:
-    """Whether an earlier run finished this very work.
-
-    Raises:
-        PartialFailure: something else lies where the output would go.
-    """
-    if not job.target.exists() and not job.sidecar.exists():
-        return False
-    found = sidecar.read(job.sidecar)
-    if found is not None and sidecar.identity(found) == sidecar.identity(plan):
-        return job.target.exists()
-    if not job.sidecar.exists() and sidecar.is_claimed(job.target, plan):
-        return False  # our own image, from a run that was killed before its sidecar
-    raise PartialFailure(
-        f"{job.target}: exists and was not made from this input with this model and these options; left untouched: "
-        "use --overwrite or another --output"
-    )
-
-
 def _content(
-    plan: Mapping[str, Any], intake: Intake, translation: Translation, translator: Translator, warnings: Sequence[str]
+    plan: Mapping[str, Any], intake: Intake, made: Made, work: Procedure, warnings: Sequence[str]
 ) -> dict[str, Any]:
     geometry = intake.template.geometry
     return {
@@ -189,22 +219,14 @@ def _content(
             "shape": list(geometry.shape),
             "spacing_mm": [round(value, 6) for value in geometry.spacing_mm],
         },
-        "Units": BIDS_UNITS[intake.output_unit],
         "Simulated": intake.simulated,
         "model": plan["model"],
         "options": plan["options"],
         "seed": plan["seed"],
-        "normalisation": dict(translation.normalisation),
-        "device": devices.describe(translator.compute.device),
-        "precision": translator.compute.precision,
+        "device": devices.describe(work.compute.device),
+        "precision": work.compute.precision,
         "software": sidecar.software(),
-        "timing_s": dict(translation.timing_s),
-        "peak_memory_mb": translation.peak_memory_mb,
-        **(
-            {}
-            if translation.peak_device_memory_mb is None
-            else {"peak_device_memory_mb": translation.peak_device_memory_mb}
-        ),
+        **made.facts,
         "warnings": list(warnings),
-        "intended_use": translator.model.description.intended_use,
+        "intended_use": work.description.intended_use,
     }

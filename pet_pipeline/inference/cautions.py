@@ -1,18 +1,22 @@
 """An input far from what the model was trained on: refused where it makes no sense, else said aloud."""
 
 from pet_pipeline.configs.model import ModelDescription
+from pet_pipeline.data.framing import Frame
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.geometry import Geometry
+from pet_pipeline.inference.distance import Distance
+from pet_pipeline.units import Unit
 
 SPACING_RATIO = (0.25, 1.6)
-"""Input spacing over the model's, beyond which the networks see a blockier or smoother image than in training."""
+"""Input spacing over the model's, beyond which the networks see a blockier or smoother image than in training; for a
+model without a record of what it saw."""
 
 LEAST_FIELD_MM = (200.0, 150.0, 150.0)
-"""Smallest field of view (x, y, z) like those trained on: below it a trunk is cut and attenuation cannot be guessed."""
+"""Smallest field of view (x, y, z) like those trained on: below it a trunk is cut and attenuation cannot be guessed.
+For a model without a record of what it saw; with one, the extent of the body in the field is judged by it."""
 
 LONGEST_FIELD_MM = 2200.0
 """Longer than any scanner's table travel: the spacing is probably wrong."""
-
 
 FIELD_BOUNDS_MM = (60.0, 4000.0)
 """A field of view along any axis that a model of people can take at all: thicker than a mouse, no two scanners long."""
@@ -50,7 +54,7 @@ def refuse_grid(description: ModelDescription, geometry: Geometry, name: str) ->
 
 
 def cautions(description: ModelDescription, geometry: Geometry, *, simulated: bool) -> list[str]:
-    """Warnings, one line each.
+    """Warnings about file and grid, one line each.
 
     Args:
         description: the model.
@@ -64,17 +68,39 @@ def cautions(description: ModelDescription, geometry: Geometry, *, simulated: bo
             f"scan: {description.intended_use}"
         )
     turned = geometry.reoriented(geometry.to_canonical())
-    for axis, have, trained in zip("xyz", turned.spacing_mm, description.grid.spacing_mm, strict=True):
-        if not SPACING_RATIO[0] <= have / trained <= SPACING_RATIO[1]:
-            found.append(
-                f"spacing {have:.3g} mm along {axis} is far from the {trained:g} mm trained on: expect less accuracy"
-            )
     extent = [n * s for n, s in zip(turned.shape, turned.spacing_mm, strict=True)]
-    for axis, have, least in zip("xyz", extent, LEAST_FIELD_MM, strict=True):
-        if have < least:
-            found.append(
-                f"field of view {have:.0f} mm along {axis}, trained on {least:g} mm and more: expect less accuracy"
-            )
+    if not description.seen:  # else `body_cautions` knows better
+        for axis, have, trained in zip("xyz", turned.spacing_mm, description.grid.spacing_mm, strict=True):
+            if not SPACING_RATIO[0] <= have / trained <= SPACING_RATIO[1]:
+                found.append(
+                    f"spacing {have:.3g} mm along {axis} is far from the {trained:g} mm trained on: expect less "
+                    "accuracy"
+                )
+        for axis, have, least in zip("xyz", extent, LEAST_FIELD_MM, strict=True):
+            if have < least:
+                found.append(
+                    f"field of view {have:.0f} mm along {axis}, trained on {least:g} mm and more: expect less accuracy"
+                )
     if max(extent) > LONGEST_FIELD_MM:
         found.append(f"field of view {max(extent):.0f} mm: longer than any scanner's, is the spacing right?")
+    return found
+
+
+def body_cautions(frame: Frame, unit: Unit, far: Distance | None) -> list[str]:
+    """Warnings about the body that was found and what the networks will see of it, one line each.
+
+    Args:
+        frame: of the body.
+        unit: of the volume, once its unit is known.
+        far: its distance from the training data; None where the model has no record.
+    """
+    found = []
+    if bool(frame.mask.all()):
+        found.append(
+            "no air found around the body (a crop?): the networks were trained with air around it, expect less accuracy"
+        )
+    if unit is Unit.RELATIVE:
+        found.append("relative values: the result is relative too, not SUV")
+    if far is not None:
+        found += [str(place) for place in far.outside]
     return found

@@ -2,3 +2,6 @@
 
 DEFAULT_MODEL = "phantom-fdg-5mm"
 """The built-in model: 18F-FDG, 5 mm, trained on simulated patients."""
+
+DEFAULT_MUMAP_MODEL = "phantom-mumap-5mm"
+"""The built-in model of mu-maps: its cascade and its population bank."""

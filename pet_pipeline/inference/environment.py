@@ -30,7 +30,7 @@ LIBRARIES = (
     "safetensors",
 )
 
-EXTRAS = {"federated": "flwr", "dicom": "pydicom"}
+EXTRAS = {"federated": "flwr", "dicom": "pydicom", "texture": "mirp"}
 """Extra of the package -> the module by which it is known."""
 
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "sve")

@@ -1,21 +1,26 @@
-"""What a translation would meet in a file: the same door, the same body's box, no network."""
+"""What a translation would meet in a file: the same door, the same body's box, the same scale, no network."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from pet_pipeline.configs.model import ModelDescription
+from pet_pipeline.data.descriptors import Descriptors, describe
 from pet_pipeline.data.framing import Frame, frame_body
+from pet_pipeline.data.normalisation import Normalisation
 from pet_pipeline.errors import InputRefused, PartialFailure, PetPipelineError
-from pet_pipeline.inference.cautions import cautions, refuse_grid
+from pet_pipeline.inference.cautions import body_cautions, cautions, refuse_grid
+from pet_pipeline.inference.distance import UNKNOWN, Distance, distance
 from pet_pipeline.inference.intake import frames_wanted, take_in
 from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions
+from pet_pipeline.models.registry import build
+from pet_pipeline.physics.water import preparation
 from pet_pipeline.types import BoolArray, Float32Array
-
-BOX_MULTIPLE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +44,24 @@ class Thumbnail:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What `translate` would do with one file; shapes are empty where it could not be read."""
+    """What `translate` would do with one file; what is not known of a file that it would refuse is empty or None.
+
+    Attributes:
+        job: the file.
+        status: ok; refused (the input's fault); failed (anything else).
+        message: why it would be refused; else the warnings, joined.
+        exit_status: 0, or the exit status of the error.
+        unit: of the file's values.
+        shape: voxels of the file.
+        spacing_mm: their size.
+        box_shape: voxels of the body's box on the model grid, which the networks would get.
+        scale: what one unit of the networks' input means: the median in the body, in `scale_unit`.
+        scale_unit: suv or relative.
+        descriptors: noise, size of the body and more.
+        far: from the training data; None also where the model has no record of them.
+        warnings: one line each.
+        thumbnail: to look at.
+    """
 
     job: Job
     status: Literal["ok", "refused", "failed"]
@@ -49,7 +71,11 @@ class Inspection:
     shape: tuple[int, ...] = ()
     spacing_mm: tuple[float, ...] = ()
     box_shape: tuple[int, ...] = ()
-    body_ml: float | None = None
+    scale: float | None = None
+    scale_unit: str | None = None
+    descriptors: Descriptors | None = None
+    far: Distance | None = None
+    warnings: tuple[str, ...] = ()
     thumbnail: Thumbnail | None = None
 
     @property
@@ -57,8 +83,18 @@ class Inspection:
         """Name of the case."""
         return self.job.case_id
 
+    @property
+    def training(self) -> str | None:
+        """The distance from the training data in words; None for a file that was not looked into."""
+        if self.descriptors is None:
+            return None
+        return UNKNOWN if self.far is None else self.far.words
+
     def as_json(self) -> dict[str, Any]:
         """The entry under `cases` of `--json`."""
+        known = self.descriptors
+        values = {} if known is None else {name: _digits(value) for name, value in known.as_dict().items()}
+        far = None if self.far is None else _digits(self.far.largest)
         return {
             "input": str(self.job.source),
             "output": str(self.job.target),
@@ -68,7 +104,15 @@ class Inspection:
             "shape": list(self.shape),
             "spacing_mm": [round(value, 6) for value in self.spacing_mm],
             "box_shape": list(self.box_shape),
-            "body_ml": self.body_ml,
+            "scale": None if self.scale is None else _digits(self.scale),
+            "scale_unit": self.scale_unit,
+            "noise_level": values.get("noise_level"),
+            "body_ml": values.get("body_ml"),
+            "descriptors": values,
+            "distance": far,
+            "training": self.training,
+            "outside": [] if self.far is None else [asdict(one) for one in self.far.outside],
+            "warnings": list(self.warnings),
         }
 
 
@@ -96,12 +140,28 @@ def failure(found: Sequence[Inspection]) -> PetPipelineError | None:
     return InputRefused(message) if all(one.status == "refused" for one in found) else PartialFailure(message)
 
 
+def box_multiple(description: ModelDescription) -> int:
+    """What the sides of a model's boxes are multiples of; builds the networks without their weights."""
+    with torch.device("meta"):
+        networks = [build(one.architecture, one.settings) for one in description.networks.values()]
+    return math.lcm(*(int(one.multiple) for one in networks))  # type: ignore[arg-type]
+
+
 def _inspect(job: Job, frame: int | None, options: InputOptions, description: ModelDescription) -> Inspection:
     intake = take_in(job.source, options, frame)
     geometry = intake.template.geometry
     refuse_grid(description, geometry, str(job.source))
-    body, box = frame_body(intake.volume, description.grid.spacing_mm, multiple=BOX_MULTIPLE)
-    warnings = [*intake.warnings, *cautions(description, geometry, simulated=intake.simulated)]
+    body, box = frame_body(intake.volume, description.grid.spacing_mm, multiple=box_multiple(description))
+    descriptors = describe(body, box)
+    far = distance(description.seen, descriptors)
+    prepare = preparation(description.normalisation, description.grid)
+    prepared = box if prepare is None else prepare(box, body.mask)
+    scale = Normalisation.fit(prepared, body.mask, description.normalisation).scale
+    warnings = (
+        *intake.warnings,
+        *cautions(description, geometry, simulated=intake.simulated),
+        *body_cautions(body, intake.volume.unit, far),
+    )
     return Inspection(
         job,
         "ok",
@@ -110,7 +170,11 @@ def _inspect(job: Job, frame: int | None, options: InputOptions, description: Mo
         shape=geometry.shape,
         spacing_mm=geometry.spacing_mm,
         box_shape=body.shape,
-        body_ml=round(float(body.mask.sum()) * body.grid.voxel_ml),
+        scale=scale,
+        scale_unit=intake.volume.unit.value,
+        descriptors=descriptors,
+        far=far,
+        warnings=warnings,
         thumbnail=_thumbnail(body, box),
     )
 
@@ -118,6 +182,11 @@ def _inspect(job: Job, frame: int | None, options: InputOptions, description: Mo
 def _refused(job: Job, error: PetPipelineError) -> Inspection:
     status: Literal["refused", "failed"] = "refused" if isinstance(error, InputRefused) else "failed"
     return Inspection(job, status, str(error), error.exit_status)
+
+
+def _digits(value: float) -> float:
+    """Four significant digits: as many as mean something."""
+    return float(f"{value:.4g}")
 
 
 def _thumbnail(frame: Frame, box: Float32Array) -> Thumbnail:

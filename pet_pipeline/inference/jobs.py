@@ -12,6 +12,13 @@ from pet_pipeline.errors import UsageError
 log = logging.getLogger(__name__)
 
 OUTPUT_TAG = "_acsd"
+"""Ends the stem of a translation."""
+
+MUMAP_TAG = "_mumap"
+"""Ends the stem of a mu-map."""
+
+CONFIDENCE_TAG = "_confidence"
+"""Ends the stem of the confidence beside a mu-map."""
 
 
 @dataclass(frozen=True)
@@ -22,29 +29,36 @@ class Job:
         case_id: names the case in messages and in the seed; for files of a folder the path below it, without suffix.
         source: the input file.
         target: the output image; its sidecar has the same stem.
+        tag: ends the target's stem.
     """
 
     case_id: str
     source: Path
     target: Path
+    tag: str = OUTPUT_TAG
 
     @property
     def sidecar(self) -> Path:
         """The output's sidecar, written last."""
         return self.target.with_name(stem(self.target) + ".json")
 
+    @property
+    def confidence(self) -> Path:
+        """The confidence image beside a mu-map."""
+        return self.target.with_name(f"{stem(self.target)}{CONFIDENCE_TAG}.nii.gz")
+
     def for_frame(self, frame: int) -> "Job":
         """The same job for one frame of a 4D file, with an output of its own."""
-        name = stem(self.target).removesuffix(OUTPUT_TAG)
-        target = self.target.with_name(f"{name}_frame-{frame:03d}{OUTPUT_TAG}.nii.gz")
-        return Job(f"{self.case_id}_frame-{frame:03d}", self.source, target)
+        name = stem(self.target).removesuffix(self.tag)
+        target = self.target.with_name(f"{name}_frame-{frame:03d}{self.tag}.nii.gz")
+        return Job(f"{self.case_id}_frame-{frame:03d}", self.source, target, self.tag)
 
 
-def collect(inputs: Sequence[Path], output: Path) -> list[Job]:
+def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG) -> list[Job]:
     """The jobs for files, folders and manifests (`.tsv`), in the order given and sorted within folders.
 
     A named file goes into `output`; a folder's files keep their path below that folder; manifest rows use `case_id`.
-    In a folder, results of an earlier run and whatever lies in `output` are no inputs.
+    In a folder, results of an earlier run and whatever lies in `output` are no inputs. `tag` ends the outputs' stems.
 
     Raises:
         UsageError: a path that does not exist, nothing found, two inputs for one output, an output that is an input.
@@ -52,20 +66,21 @@ def collect(inputs: Sequence[Path], output: Path) -> list[Job]:
     jobs: list[Job] = []
     for path in inputs:
         if path.is_dir():
-            jobs += _in_folder(path, output)
+            jobs += _in_folder(path, output, tag)
         elif not path.exists():
             raise UsageError(f"{path}: does not exist; needed is a NIfTI file, a folder of them, or a manifest.tsv")
         elif path.suffix.lower() == ".tsv":
-            jobs += [Job(case.case_id, case.input, _target(output, case.case_id)) for case in Manifest.load(path).cases]
+            cases = Manifest.load(path).cases
+            jobs += [Job(case.case_id, case.input, _target(output, case.case_id, tag), tag) for case in cases]
         else:
-            jobs.append(Job(stem(path), path, _target(output, stem(path))))
+            jobs.append(Job(stem(path), path, _target(output, stem(path), tag), tag))
     if not jobs:
         raise UsageError("no input given; needed is a NIfTI file, a folder of them, or a manifest.tsv")
     _check_collisions(jobs)
     return jobs
 
 
-def _in_folder(folder: Path, output: Path) -> list[Job]:
+def _in_folder(folder: Path, output: Path, tag: str) -> list[Job]:
     if (folder / "manifest.tsv").is_file():
         log.warning(
             "%s: every NIfTI file below it is taken; to take a cohort's PET inputs only, give %s",
@@ -77,9 +92,9 @@ def _in_folder(folder: Path, output: Path) -> list[Job]:
     for file in files:
         below = file.relative_to(folder).parent
         case_id = (below / stem(file)).as_posix()
-        jobs.append(Job(case_id, file, _target(output / below, stem(file))))
+        jobs.append(Job(case_id, file, _target(output / below, stem(file), tag), tag))
     # A second run into the same folder finds the first run's results there: they are outputs, not inputs.
-    produced = {job.target.resolve() for job in jobs}
+    produced = {path.resolve() for job in jobs for path in (job.target, job.confidence)}
     inside = output.resolve() != folder.resolve() and output.resolve().is_relative_to(folder.resolve())
     jobs = [
         job
@@ -99,8 +114,8 @@ def _nifti_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _target(folder: Path, name: str) -> Path:
-    return folder / f"{name}{OUTPUT_TAG}.nii.gz"
+def _target(folder: Path, name: str, tag: str) -> Path:
+    return folder / f"{name}{tag}.nii.gz"
 
 
 def _check_collisions(jobs: Iterable[Job]) -> None:

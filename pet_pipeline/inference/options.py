@@ -24,6 +24,7 @@ class TranslateOptions(Settings):
     views: tuple[ViewName, ...] | None = Field(None, description="of axial, coronal, sagittal")
     start: Start | None = None
     t_start: float | None = Field(None, gt=0.0, le=1.0)
+    mirror: bool | None = None
     seed: int = 0
     batch_slices: PositiveInt | None = Field(
         None, description="slices a network call; None: by device. Alters no result"
@@ -38,7 +39,7 @@ class TranslateOptions(Settings):
         """
         asked = {
             name: value
-            for name in ("steps", "solver", "fusion", "views", "start", "t_start")
+            for name in ("steps", "solver", "fusion", "views", "start", "t_start", "mirror")
             if (value := getattr(self, name)) is not None
         }
         return checked(SamplerSettings, **{**recommended.model_dump(), **asked})
@@ -68,6 +69,20 @@ class InputOptions(Settings):
     def unit(self) -> Unit | None:
         """The input's unit, if the user gave one."""
         return None if self.input_unit is None else Unit(self.input_unit)
+
+
+class MumapOptions(Settings):
+    """How a mu-map is made and written. None: what the model recommends."""
+
+    stages: PositiveInt | None = Field(None, description="fewer stages than the model has: a quicker, rougher map")
+    k: PositiveInt | None = Field(None, description="members of the population prior")
+    bank: bool = Field(True, description="false: no population prior, so the stages that need one are left out")
+    unit: Literal["cm-1", "hu"] = "cm-1"
+    kvp: PositiveFloat = Field(120.0, description="tube voltage of the scale from mu to HU")
+    confidence: bool = Field(False, description="also write how far the population prior is to be trusted")
+    workers: PositiveInt | None = Field(
+        None, description="processes that register members; None: by cores. Alters no result"
+    )
 
 
 def checked(schema: type[S], **values: Any) -> S:

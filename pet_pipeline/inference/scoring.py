@@ -13,8 +13,10 @@ from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.case import Row, Truth, score_case
 from pet_pipeline.evaluation.metrics import DATA_RANGE_SUV
 from pet_pipeline.evaluation.regions import Structure
-from pet_pipeline.inference.pairing import Pair
-from pet_pipeline.types import Float32Array, IntArray
+from pet_pipeline.geometry import Geometry
+from pet_pipeline.inference.pairing import Pair, Quantity
+from pet_pipeline.physics.attenuation import DEFAULT_KVP
+from pet_pipeline.types import BoolArray, Float32Array, FloatArray, IntArray
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,11 @@ GRID_TOLERANCE_MM = 0.05
 HIGHEST_SUV = 100.0
 """Above this 99.9th percentile a volume is not in SUV (the limit of translate's input, too)."""
 
+LEAST_OUTSIDE = 1e-3
+"""A smaller part of the reference outside the prediction's field of view is not told."""
+
+_HIGH_PERCENT = 99.9
+_SHOWN = 5
 _LESION_NAMES = ("lesion", "tumor", "tumour", "metastasis")
 
 
@@ -35,21 +42,53 @@ class Scored:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How volumes are read and scored.
+
+    Attributes:
+        quantity: PET (SUV) or mu-maps (cm^-1).
+        data_range: range of PSNR and SSIM, SUV.
+        kvp: tube voltage by which mu-maps are read as Hounsfield units, kV.
+        resample: whether a prediction on another grid is brought onto the reference's; else it is refused.
+        texture: whether texture features of organs and lesions are measured, too: seconds a case, an extra library.
+    """
+
+    quantity: Quantity = "pet"
+    data_range: float = DATA_RANGE_SUV
+    kvp: float = DEFAULT_KVP
+    resample: bool = False
+    texture: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A case's truth as it was read: volumes turned to RAS+, the grid that predictions must be on, and warnings."""
+
+    truth: Truth
+    geometry: Geometry
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """One method's volume of a case on the reference's grid: its scores, and warnings about it."""
+
+    volume: Float32Array
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...] = ()
+
+
 def score_pair(pair: Pair, method: str, *, data_range: float = DATA_RANGE_SUV) -> Scored:
-    """Read a case's volumes, check that they belong together, and score them.
+    """Read a case's PET volumes, check that they belong together, and score them.
 
     Raises:
         InputRefused: a volume that cannot be read, grids that differ, values that are no SUV, an all-zero reference.
     """
-    prediction, truth, warnings = load_pair(pair)
-    twin = None
-    if pair.twin is not None:
-        twin, without, more = load_pair(replace(pair, prediction=pair.twin[0], reference=pair.twin[1], labels=None))
-        if without.reference.shape != truth.reference.shape:
-            raise InputRefused(f"{pair.twin[1]}: a lesion-free twin of another shape than {pair.reference}")
-        truth, warnings = replace(truth, reference_without=without.reference), [*warnings, *more]
-    rows = score_case(pair.case_id, method, prediction, truth, data_range=data_range, prediction_without=twin)
-    return Scored(tuple(rows), tuple(warnings))
+    reading = Reading(data_range=data_range)
+    reference = load_reference(pair, reading)
+    scored = score_prediction(pair, method, reference, reading)
+    return Scored(scored.rows, (*reference.warnings, *scored.warnings))
 
 
 def load_pair(pair: Pair) -> tuple[Float32Array, Truth, list[str]]:
@@ -58,29 +97,124 @@ def load_pair(pair: Pair) -> tuple[Float32Array, Truth, list[str]]:
     Raises:
         InputRefused: as `score_pair`.
     """
-    if "rec-nac" in pair.reference.name:
+    reading = Reading()
+    reference = load_reference(pair, reading)
+    volume, warnings = load_prediction(pair.prediction, pair.reference, reference, reading)
+    return volume, reference.truth, [*reference.warnings, *warnings]
+
+
+def load_reference(pair: Pair, reading: Reading) -> Reference:
+    """What a case is scored against: reference, labels with their table, and the lesion-free twin's reference.
+
+    Raises:
+        InputRefused: a volume that cannot be read, values of another unit, zero everywhere, labels on another grid.
+    """
+    if reading.quantity == "pet" and "rec-nac" in pair.reference.name:
         raise InputRefused(
             f"{pair.reference}: a NAC volume is no reference for AC PET; give AC volumes, or --manifest for a cohort"
         )
-    prediction, reference = _canonical(pair.prediction), _canonical(pair.reference)
-    _same_grid(pair.prediction, prediction, pair.reference, reference)
-    for path, volume in ((pair.prediction, prediction), (pair.reference, reference)):
-        high = float(np.percentile(volume.data, 99.9))
-        if high > HIGHEST_SUV:
-            raise InputRefused(f"{path}: 99.9th percentile {high:.4g}; needed is SUV: convert it, or translate to SUV")
-    warnings = []
-    if np.array_equal(prediction.data, reference.data):
-        warnings.append(f"{pair.case_id}: prediction and reference agree in every voxel: is it the same file?")
+    volume = _canonical(pair.reference)
+    if not volume.data.any():
+        raise InputRefused(f"{pair.reference}: zero everywhere: there is nothing to compare with")
+    if reading.quantity == "pet":
+        _check_suv(pair.reference, volume.data)
+    warnings: list[str] = []
     labels: IntArray | None = None
     structures: tuple[Structure, ...] = ()
     if pair.labels is not None:
-        volume = _canonical(pair.labels)
-        _same_grid(pair.labels, volume, pair.reference, reference)
-        labels = np.rint(volume.data).astype(np.int32)
-        structures, notes = _structures(pair.labels, labels)
-        warnings += [f"{pair.case_id}: {note}" for note in notes]
-    spacing_mm = reference.geometry.spacing_mm
-    return _voxels(prediction), Truth(_voxels(reference), spacing_mm, labels, structures), warnings
+        labels, structures, warnings = _labels(pair.labels, volume, reading)
+    without = None
+    if pair.twin is not None:
+        twin = _canonical(pair.twin[1])
+        if not twin.geometry.matches(volume.geometry, GRID_TOLERANCE_MM):
+            raise InputRefused(f"{pair.twin[1]}: a lesion-free twin on another grid than {pair.reference}")
+        without = _voxels(twin)
+    truth = Truth(_voxels(volume), volume.geometry.spacing_mm, labels, structures, without)
+    return Reference(truth, volume.geometry, tuple(warnings))
+
+
+def load_prediction(
+    path: Path, reference_path: Path, reference: Reference, reading: Reading
+) -> tuple[Float32Array, list[str]]:
+    """A prediction on the reference's grid, and warnings about it.
+
+    Raises:
+        InputRefused: unreadable, of another unit, or on another grid while resampling was not asked for.
+    """
+    volume = _canonical(path)
+    if reading.quantity == "pet":
+        _check_suv(path, volume.data)
+    warnings = []
+    if not volume.geometry.matches(reference.geometry, GRID_TOLERANCE_MM):
+        if not reading.resample:
+            raise InputRefused(
+                f"{path} is not on the grid of {reference_path}: {_difference(volume.geometry, reference.geometry)}; "
+                "resample it onto that grid first, or let it be done by --resample (linear)"
+            )
+        line = f"{path.name} is resampled onto the reference's grid, linearly: "
+        warnings.append(line + _difference(volume.geometry, reference.geometry))
+        volume, outside = onto(volume, reference.geometry)
+        true = reference.truth.reference
+        lost = float(np.abs(true[outside]).sum(dtype=np.float64) / np.abs(true).sum(dtype=np.float64))
+        if lost > LEAST_OUTSIDE:
+            warnings.append(
+                f"{100.0 * lost:.1f} % of the reference lies outside the field of view of {path.name}: scored as zero"
+            )
+    if not volume.data.any():
+        warnings.append(f"{path.name} is zero everywhere")
+    if np.array_equal(volume.data, reference.truth.reference):
+        warnings.append("prediction and reference agree in every voxel: is it the same file?")
+    return _voxels(volume), warnings
+
+
+def score_prediction(pair: Pair, method: str, reference: Reference, reading: Reading) -> Predicted:
+    """Read one method's prediction of a case (and of its twin) and score it.
+
+    Raises:
+        InputRefused: as `load_prediction` and `evaluation.case.score_case`.
+    """
+    volume, warnings = load_prediction(pair.prediction, pair.reference, reference, reading)
+    truth = reference.truth
+    if reading.quantity == "mumap":
+        from pet_pipeline.evaluation.mumaps import score_mumap
+
+        rows = score_mumap(
+            pair.case_id, method, volume, truth.reference, truth.spacing_mm, kvp=reading.kvp, labels=truth.labels,
+            structures=truth.structures,
+        )  # fmt: skip
+        return Predicted(volume, tuple(rows), tuple(warnings))
+    without = None
+    if pair.twin is not None and truth.reference_without is not None:
+        twin = Reference(replace(truth, reference=truth.reference_without), reference.geometry)
+        without, more = load_prediction(pair.twin[0], pair.twin[1], twin, reading)
+        warnings += [f"lesion-free twin: {line}" for line in more]
+    rows = score_case(pair.case_id, method, volume, truth, data_range=reading.data_range, prediction_without=without)
+    if reading.texture:
+        from pet_pipeline.evaluation.challenges import score_texture
+
+        rows += score_texture(pair.case_id, method, volume, truth)
+    return Predicted(volume, tuple(rows), tuple(warnings))
+
+
+def onto(volume: Volume, geometry: Geometry, *, nearest: bool = False) -> tuple[Volume, BoolArray]:
+    """The volume at the voxel centres of another grid, and where that grid lies outside the volume (0 there).
+
+    Linear interpolation, or the nearest voxel for labels. Nothing is averaged on the way to a coarser grid.
+    """
+    from scipy.ndimage import affine_transform
+
+    index = np.linalg.inv(volume.geometry.affine) @ geometry.affine  # voxel there -> voxel here
+    data = affine_transform(
+        volume.data, index[:3, :3], index[:3, 3], output_shape=geometry.shape, order=0 if nearest else 1,
+        mode="nearest", prefilter=False,
+    )  # fmt: skip
+    outside = np.zeros(geometry.shape, dtype=np.bool_)
+    x, y, z = np.ogrid[: geometry.shape[0], : geometry.shape[1], : geometry.shape[2]]
+    for axis, count in enumerate(volume.geometry.shape):
+        place = index[axis, 0] * x + index[axis, 1] * y + index[axis, 2] * z + index[axis, 3]
+        outside |= (place < -0.5 - 1e-6) | (place > count - 0.5 + 1e-6)
+    data[outside] = 0.0
+    return Volume(data, geometry, volume.unit), outside
 
 
 def read_structures(table: Path) -> tuple[Structure, ...]:
@@ -111,15 +245,41 @@ def table_beside(labels: Path) -> Path | None:
     return None
 
 
+def _labels(path: Path, reference: Volume, reading: Reading) -> tuple[IntArray, tuple[Structure, ...], list[str]]:
+    volume = _canonical(path)
+    warnings = []
+    if not volume.geometry.matches(reference.geometry, GRID_TOLERANCE_MM):
+        if not reading.resample:
+            raise InputRefused(
+                f"{path} is not on the reference's grid: {_difference(volume.geometry, reference.geometry)}; resample "
+                "the labels first, or let it be done by --resample (nearest voxel)"
+            )
+        warnings.append(f"{path.name} is resampled onto the reference's grid: nearest voxel")
+        volume, _ = onto(volume, reference.geometry, nearest=True)
+    labels = np.rint(volume.data).astype(np.int32)
+    structures, notes = _structures(path, labels)
+    return labels, structures, warnings + notes
+
+
 def _structures(path: Path, labels: IntArray) -> tuple[tuple[Structure, ...], list[str]]:
-    present = [int(i) for i in np.unique(labels) if i > 0]
+    present = [int(i) for i in np.unique(labels[labels > 0])]
+    if not present:
+        return (), [f"{path.name} holds no label: no organ and no lesion is scored"]
     table = table_beside(path)
     if table is None:
         note = f"no dseg.tsv beside {path.name}: labels are called label_1, ... and taken for organs"
         return tuple(Structure(i, f"label_{i}", "organ") for i in present), [note]
     structures = read_structures(table)
     unknown = sorted(set(present) - {s.index for s in structures})
-    notes = [f"labels {', '.join(map(str, unknown[:5]))} are not in {table.name}: not scored"] if unknown else []
+    notes = []
+    if unknown:
+        more = f", ... ({len(unknown)} in all)" if len(unknown) > _SHOWN else ""
+        notes.append(f"labels {', '.join(map(str, unknown[:_SHOWN]))}{more} are not in {table.name}: not scored")
+    # Lesions differ from patient to patient and may share one table; an organ that is missing is worth a line.
+    missing = [s.name for s in structures if s.kind == "organ" and s.index not in present]
+    if missing:
+        more = f", ... ({len(missing)} in all)" if len(missing) > _SHOWN else ""
+        notes.append(f"organs without a voxel, not scored: {', '.join(missing[:_SHOWN])}{more}")
     return structures, notes
 
 
@@ -149,17 +309,19 @@ def _voxels(volume: Volume) -> Float32Array:
     return np.ascontiguousarray(volume.data, dtype=np.float32)
 
 
-def _same_grid(path: Path, volume: Volume, reference_path: Path, reference: Volume) -> None:
-    if volume.geometry.matches(reference.geometry, GRID_TOLERANCE_MM):
-        return
-    here, there = volume.geometry, reference.geometry
+def _difference(here: Geometry, there: Geometry) -> str:
+    """How two grids differ, in words."""
     if here.shape != there.shape:
-        what = f"shape {here.shape} against {there.shape}"
-    elif not np.allclose(here.spacing_mm, there.spacing_mm, atol=1e-3):
-        what = f"spacing {_millimetres(here.spacing_mm)} against {_millimetres(there.spacing_mm)}"
-    else:
-        what = "another place or direction in the patient (affine)"
-    raise InputRefused(f"{path} is not on the grid of {reference_path}: {what}; resample it onto that grid first")
+        return f"shape {here.shape} against {there.shape}"
+    if not np.allclose(here.spacing_mm, there.spacing_mm, atol=1e-3):
+        return f"spacing {_millimetres(here.spacing_mm)} against {_millimetres(there.spacing_mm)}"
+    return "another place or direction in the patient (affine)"
+
+
+def _check_suv(path: Path, data: FloatArray) -> None:
+    high = float(np.percentile(data, _HIGH_PERCENT))
+    if high > HIGHEST_SUV:
+        raise InputRefused(f"{path}: 99.9th percentile {high:.4g}; needed is SUV: convert it, or translate to SUV")
 
 
 def _millimetres(spacing_mm: tuple[float, float, float]) -> str:

@@ -13,24 +13,23 @@ import torch
 
 from pet_pipeline.configs.schema import SamplerSettings
 from pet_pipeline.data.files import sha256_of
-from pet_pipeline.data.framing import Frame, frame_body
+from pet_pipeline.data.framing import Frame
 from pet_pipeline.data.normalisation import Normalisation
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.errors import ModelError, UsageError
 from pet_pipeline.inference import sampling_step
-from pet_pipeline.inference.cautions import refuse_grid
+from pet_pipeline.inference.cautions import body_cautions, refuse_grid
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
+from pet_pipeline.inference.framed import framed
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.models import devices, memory, prior_step
 from pet_pipeline.models.prior3d import Prior3d
 from pet_pipeline.models.unet25d import UNet25d
 from pet_pipeline.models.weights import DESCRIPTION_FILE, ModelFolder, load_folder, network
-from pet_pipeline.physics.water import preparation
 from pet_pipeline.seeding import derive_seed
 from pet_pipeline.types import Float32Array, View
-from pet_pipeline.units import Unit
 
 log = logging.getLogger(__name__)
 
@@ -209,14 +208,11 @@ class Translator:
         watch = _Stopwatch()
         memory.reset_peak(device)
         with watch.stage("frame", device):
-            frame, box = frame_body(volume, description.grid.spacing_mm, multiple=self.multiple)
-            prepare = preparation(description.normalisation, description.grid)
-            if prepare is not None:
-                box = prepare(box, frame.mask)
-            normalisation = Normalisation.fit(box, frame.mask, description.normalisation)
-            condition = normalisation.forward(torch.from_numpy(box).to(device))
+            seen = framed(volume, description, multiple=self.multiple)
+            frame, normalisation = seen.frame, seen.normalisation
+            condition = normalisation.forward(torch.from_numpy(seen.condition).to(device))
         with watch.stage("prior", device):
-            prior = prior_step.estimate(self.prior_network, condition, self.compute, self.multiple)
+            prior = self._prior(condition, mirror=sampler.mirror)
         result, used = prior, None
         if not self.prior_only(options):
             with watch.stage("sampling", device):
@@ -244,22 +240,19 @@ class Translator:
             timing_s=watch.seconds,
             peak_memory_mb=memory.host_peak_mb(),
             peak_device_memory_mb=memory.device_peak_mb(device),
-            warnings=_field_warnings(frame, volume.unit),
+            warnings=tuple(body_cautions(frame, volume.unit, seen.far)),
         )
+
+    def _prior(self, condition: torch.Tensor, *, mirror: bool) -> torch.Tensor:
+        """The CNN prior of a normalised condition (x, y, z); with `mirror` averaged with that of the mirrored body."""
+        prior = prior_step.estimate(self.prior_network, condition, self.compute, self.multiple)
+        if mirror:
+            other = prior_step.estimate(self.prior_network, condition.flip(0), self.compute, self.multiple)
+            prior = (prior + other.flip(0)) / 2.0
+        return prior
 
 
 def _activity(normalised: torch.Tensor, normalisation: Normalisation) -> Float32Array:
     """Back in the input's unit, on the host; what the networks put below zero is none."""
     activity: Any = normalisation.inverse(normalised).clamp_min(0.0).cpu().numpy()
     return cast(Float32Array, activity)
-
-
-def _field_warnings(frame: Frame, unit: Unit) -> tuple[str, ...]:
-    lines = []
-    if bool(frame.mask.all()):
-        lines.append(
-            "no air found around the body (a crop?): the networks were trained with air around it, expect less accuracy"
-        )
-    if unit is Unit.RELATIVE:
-        lines.append("relative values: the result is relative too, not SUV")
-    return tuple(lines)

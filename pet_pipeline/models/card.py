@@ -6,6 +6,8 @@ from typing import Any
 import jinja2
 
 from pet_pipeline.configs.model import ModelDescription
+from pet_pipeline.configs.mumap import MumapDescription
+from pet_pipeline.data.descriptors import TERMS
 
 _TEMPLATE = jinja2.Template(
     """\
@@ -18,9 +20,13 @@ _TEMPLATE = jinja2.Template(
 | task | {{ task }} |
 | grid | {{ d.grid.spacing_mm | join(" x ") }} mm |
 | learnt image | {{ target }} |
+{% if d.mumap -%}
+| cascade | {{ d.mumap.stages }} stages; {{ bank }} |
+{% else -%}
 | recommended sampling | {{ d.sampler.solver }}, {{ d.sampler.steps }} steps from \
 {{ "the prior noised to t = %g" % d.sampler.t_start if d.sampler.start == "prior" else "noise" }}, \
 views {{ d.sampler.views | join(", ") }} |
+{% endif -%}
 | licence | {{ d.licence }} |
 | trained | {{ d.created }} |
 | made again by | `{{ d.recipe }}` |
@@ -35,6 +41,17 @@ views {{ d.sampler.views | join(", ") }} |
 ## Training data
 
 {{ table(d.training) }}
+{% if d.seen -%}
+### What the inputs were like
+
+`check` and `translate` warn of an input outside of this.
+
+| | 1st percentile | median | 99th percentile |
+|---|---|---|---|
+{% for name, seen in d.seen.items() -%}
+| {{ words(name) }} | {{ "%g" % seen.p01 }} | {{ "%g" % seen.median }} | {{ "%g" % seen.p99 }} |
+{% endfor %}
+{% endif -%}
 ## Figures
 
 {% if d.figures %}{{ table(d.figures) }}{% else %}None measured yet.
@@ -43,7 +60,12 @@ views {{ d.sampler.views | join(", ") }} |
 {% if d.demonstration %}
 - Trained on simulated patients alone. On a real scan it is a demonstration: nothing is known about its errors there.
 {%- endif %}
+{% if d.mumap -%}
+- The couch is not in its mu-maps. Metal, contrast agent, a missing lung and whatever else no training patient had can \
+be missed, or painted over with what is usual.
+{% else -%}
 - It can lose small or faint lesions and can invent uptake; the figures say how often it did on simulated patients.
+{% endif -%}
 - Inputs unlike the training data (another tracer, another count level, another part of the body) are outside of what \
 was measured.
 """,
@@ -54,6 +76,7 @@ was measured.
 _TASKS = {
     "madm": "low-dose non-attenuation-corrected PET to attenuation-corrected standard-dose PET",
     "prior": "the same in one step, without diffusion",
+    "mumap": "low-dose non-attenuation-corrected PET to the mu-map at 511 keV",
 }
 _TARGETS = {
     "noise_free": "the noise-free attenuation-corrected image",
@@ -67,10 +90,23 @@ def model_card(description: ModelDescription) -> str:
         d=description,
         networks=description.networks,
         task=_TASKS[description.task],
-        target=_TARGETS[description.target],
+        target=_TARGETS[description.target] if description.mumap is None else "the mu-map without the couch, cm^-1",
+        bank=_bank(description.mumap),
         table=_table,
+        words=_words,
     )
     return text
+
+
+def _bank(mumap: MumapDescription | None) -> str:
+    if mumap is None or mumap.bank is None:
+        return "no population prior"
+    return f"between them a population prior of {mumap.k} out of {mumap.bank.members} patients"
+
+
+def _words(descriptor: str) -> str:
+    term = TERMS.get(descriptor)
+    return descriptor if term is None else ", ".join(part for part in (term.words, term.unit) if part)
 
 
 def _table(facts: Mapping[str, Any]) -> str:

@@ -35,13 +35,24 @@ def estimate(
     Raises:
         OutOfMemory: not even the smallest window fits.
     """
-    shape = (condition.shape[0], condition.shape[1], condition.shape[2])
+    return estimate_from(prior, condition[None], compute, multiple, window_voxels=window_voxels)
+
+
+def estimate_from(
+    network: nn.Module, channels: Tensor, compute: Compute, multiple: int, *, window_voxels: int = WINDOW_VOXELS
+) -> Tensor:
+    """What a network of several input channels makes of a volume: (C, x, y, z) -> (x, y, z), as `estimate` does.
+
+    Raises:
+        OutOfMemory: not even the smallest window fits.
+    """
+    shape = (channels.shape[1], channels.shape[2], channels.shape[3])
 
     def attempt(voxels: int) -> Tensor:
         with compute.networks():
-            return _in_windows(prior, condition, window_shape(shape, multiple, voxels))
+            return _in_windows(network, channels, window_shape(shape, multiple, voxels))
 
-    return halving(attempt, min(window_voxels, math.prod(shape)), "prior window voxels", least=multiple**3)
+    return halving(attempt, min(window_voxels, math.prod(shape)), "window voxels", least=multiple**3)
 
 
 def window_shape(shape: tuple[int, int, int], multiple: int, voxels: int) -> tuple[int, int, int]:
@@ -58,16 +69,16 @@ def window_shape(shape: tuple[int, int, int], multiple: int, voxels: int) -> tup
     return window[0], window[1], window[2]
 
 
-def _in_windows(prior: nn.Module, condition: Tensor, window: tuple[int, int, int]) -> Tensor:
-    whole = condition[None, None]
-    if window == tuple(condition.shape):
-        return cast(Tensor, prior(whole))[0, 0].float()
+def _in_windows(network: nn.Module, channels: Tensor, window: tuple[int, int, int]) -> Tensor:
+    whole = channels[None]
+    if window == tuple(channels.shape[1:]):
+        return cast(Tensor, network(whole))[0, 0].float()
     from monai.inferers.utils import sliding_window_inference  # seconds to import, and only large volumes need it
 
     # autocast may give windows in half precision; their blend is summed in float32
-    weights = _blending_weights(window, (whole.shape[2], whole.shape[3], whole.shape[4])).to(condition.device)
+    weights = _blending_weights(window, (whole.shape[2], whole.shape[3], whole.shape[4])).to(channels.device)
     blended = sliding_window_inference(
-        whole, window, 1, lambda part: cast(Tensor, prior(part)).float(), overlap=OVERLAP, roi_weight_map=weights
+        whole, window, 1, lambda part: cast(Tensor, network(part)).float(), overlap=OVERLAP, roi_weight_map=weights
     )
     return cast(Tensor, blended)[0, 0].to(torch.float32)
 

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
+from pet_pipeline.configs.mumap import MuUNetSettings, OurNetSettings
 from pet_pipeline.configs.schema import DenoiserSettings, PriorSettings
 from pet_pipeline.errors import ModelError
+from pet_pipeline.models.ournet import MuUNet, OurNet
 from pet_pipeline.models.prior3d import Prior3d
 from pet_pipeline.models.unet25d import UNet25d
 
@@ -22,6 +24,8 @@ class Architecture(NamedTuple):
 ARCHITECTURES: Mapping[str, Architecture] = {
     "unet25d": Architecture(DenoiserSettings, UNet25d),
     "prior3d": Architecture(PriorSettings, Prior3d),
+    "ournet": Architecture(OurNetSettings, OurNet),
+    "muunet": Architecture(MuUNetSettings, MuUNet),
 }
 
 

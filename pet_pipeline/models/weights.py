@@ -70,16 +70,25 @@ def load_folder(source: Path | str) -> ModelFolder:
     if not path.is_dir():
         path = builtin_path(str(source))
     description = _read_description(path / DESCRIPTION_FILE)
-    for role, network in description.networks.items():
-        file = path / network.file
+    wanted = {f"weights of {role!r} are": (one.file, one.sha256) for role, one in description.networks.items()}
+    if description.mumap is not None and description.mumap.bank is not None:
+        wanted["the population bank is"] = (description.mumap.bank.file, description.mumap.bank.sha256)
+    for what, (name, checksum) in wanted.items():
+        file = path / name
         if not file.is_file():
-            raise ModelError(f"{file}: weights of {role!r} are missing; copy or train the model again")
-        if (found := sha256_of(file)) != network.sha256:
+            raise ModelError(f"{file}: {what} missing; copy or train the model again")
+        if (found := sha256_of(file)) != checksum:
             raise ModelError(
-                f"{file}: SHA-256 is {found[:12]}..., {DESCRIPTION_FILE} says {network.sha256[:12]}...; "
+                f"{file}: SHA-256 is {found[:12]}..., {DESCRIPTION_FILE} says {checksum[:12]}...; "
                 "the file is damaged or not this model's: copy it again"
             )
     return ModelFolder(path, description)
+
+
+def bank_path(folder: ModelFolder) -> Path | None:
+    """The file of a mu-map model's population bank; None where it has none."""
+    bank = None if folder.description.mumap is None else folder.description.mumap.bank
+    return None if bank is None else folder.path / bank.file
 
 
 def network(folder: ModelFolder, role: str) -> nn.Module:
@@ -114,6 +123,7 @@ def save_folder(
     card: str | None = None,
     *,
     dtype: WeightType = "float32",
+    bank: Path | None = None,
 ) -> ModelFolder:
     """Write a model folder; it appears whole, in place of an older one of that name.
 
@@ -123,6 +133,7 @@ def save_folder(
         networks: role -> network whose class is in the registry and which has a `settings` attribute.
         card: text of the model card (Markdown); None: written from the description.
         dtype: precision on disk.
+        bank: the population bank of a mu-map model, copied into the folder.
 
     Raises:
         ModelError: a network that the registry does not know, or a weight that `dtype` cannot hold.
@@ -133,6 +144,8 @@ def save_folder(
         staging.mkdir()
         entries = {role: _save_network(staging, role, module, dtype) for role, module in networks.items()}
         description = description.model_copy(update={"networks": entries})
+        if bank is not None and description.mumap is not None and description.mumap.bank is not None:
+            shutil.copyfile(bank, staging / description.mumap.bank.file)
         (staging / CARD_FILE).write_text(model_card(description) if card is None else card, encoding="utf-8")
         (staging / DESCRIPTION_FILE).write_text(as_yaml(description), encoding="utf-8")
         if path.exists():

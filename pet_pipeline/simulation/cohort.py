@@ -2,19 +2,16 @@
 
 import json
 import logging
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pet_pipeline.configs.simulation import CohortSettings, SplitFractions
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.manifest import PATH_COLUMNS, Case, Manifest
-from pet_pipeline.errors import UsageError
+from pet_pipeline.data.workers import available_cores, in_processes
+from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.seeding import generator
 from pet_pipeline.simulation import layout
 from pet_pipeline.simulation.bodies import AnatomyFiles, draw_body
@@ -22,8 +19,6 @@ from pet_pipeline.simulation.patient import settings_digest, simulate_patient
 from pet_pipeline.simulation.scanners import scanner
 
 log = logging.getLogger(__name__)
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 GOLDEN_RATIO = (5.0**0.5 - 1.0) / 2.0
 
@@ -81,11 +76,6 @@ def split_of(participant: str, seed: int, fractions: SplitFractions) -> str:
     return "val" if place < fractions.train + fractions.val else "test"
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _finished(root: Path, number: int, digest: str) -> dict[str, Any] | None:
     """The record of a patient of the same settings whose files are all there."""
     path = layout.record_path(root, layout.participant_id(number))
@@ -105,51 +95,20 @@ def _simulated(
     if not numbers:
         return
     # Fresh processes even for one worker: the number of threads of a matrix product may show in its last bit.
-    context = multiprocessing.get_context("spawn")
-    with (
-        _single_threaded_children(),
-        ProcessPoolExecutor(min(workers, len(numbers)), mp_context=context, initializer=_end_with_parent) as pool,
-    ):
-        jobs = {pool.submit(_job, number, settings, root, anatomy, digest): number for number in numbers}
-        try:
-            for job in as_completed(jobs):
-                yield jobs[job], job.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    job = partial(_job, settings=settings, root=root, anatomy=anatomy, digest=digest)
+    for index, record in in_processes(job, numbers, workers):
+        if record is None:
+            raise PetPipelineError(
+                f"{layout.participant_id(numbers[index])}: its process ended without a word (killed for memory?); what "
+                "is finished stays, the same command goes on; fewer --workers need less memory"
+            )
+        yield numbers[index], record
 
 
 def _job(
     number: int, settings: CohortSettings, root: Path, anatomy: AnatomyFiles | None, digest: str
 ) -> dict[str, Any]:
     return simulate_patient(number, settings, root, lambda rng, s: draw_body(rng, s, anatomy), digest)
-
-
-def _end_with_parent() -> None:
-    """In a worker: leave when the parent is gone, even when it was killed and could not say so."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    """Processes started inside use one thread each; this process keeps its own setting."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _write_tables(settings: CohortSettings, root: Path, records: list[dict[str, Any]]) -> Manifest:

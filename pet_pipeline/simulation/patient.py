@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.data import nifti
-from pet_pipeline.data.files import atomic_path, sha256_of, write_json
+from pet_pipeline.data.files import sha256_of, write_json
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.physics.acquisition import draw_counts, thin
@@ -22,6 +22,7 @@ from pet_pipeline.simulation.labels import majority_labels
 from pet_pipeline.simulation.phantoms import Phantom
 from pet_pipeline.simulation.scan import Scan, acquire, draw_facts, reconstruct
 from pet_pipeline.simulation.scanners import ScannerSettings, scanner
+from pet_pipeline.simulation.sinograms import write_sinogram
 from pet_pipeline.types import Float32Array, FloatArray, IntArray
 from pet_pipeline.units import Unit
 
@@ -225,20 +226,9 @@ def _full_counts(scan: Scan, seed: int, participant: str) -> tuple[IntArray, Int
 
 def _write_sinogram(images: _Images, writer: _Writer) -> dict[str, str]:
     """Counts of every dose and all that a reconstruction with another mu-map needs."""
-    scan, preset = images.scan, images.scan.scanner
-    rates = scan.rates(with_lesions=images.with_lesions)
     path = layout.sinogram_path(writer.root, writer.participant, lesion_free=not images.with_lesions)
-    doses = dict.fromkeys([*images.settings.doses, FULL_DOSE])
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        arrays: dict[str, Any] = {f"counts_{layout.dose_tag(dose)}": images.counts(dose) for dose in doses}
-        arrays |= {
-            "sensitivity": scan.sensitivity,
-            "scatter": rates.scatter * np.float32(scan.facts.scatter_error),
-            "randoms": rates.randoms,
-            "ct_mu_cm1": scan.ct_mu_cm1.reshape(preset.pixels, preset.pixels, -1),
-            "scanner": np.asarray(preset.name),
-        }
-        np.savez_compressed(file, **arrays)
+    counts = {dose: images.counts(dose) for dose in dict.fromkeys([*images.settings.doses, FULL_DOSE])}
+    write_sinogram(path, images.scan, counts, with_lesions=images.with_lesions)
     return writer.entry(path)
 
 

@@ -3,36 +3,32 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from pet_pipeline._version import __version__
-from pet_pipeline.configs.loading import as_yaml
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.configs.schema import TrainingSettings
 from pet_pipeline.data.dataset import PackedCase, pack
-from pet_pipeline.data.files import write_text
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.diffusion.objective import Objective
-from pet_pipeline.errors import UsageError
-from pet_pipeline.models.devices import DTYPE, Compute, choose
+from pet_pipeline.models.devices import Compute, choose
 from pet_pipeline.models.memory import keep_freed_memory
 from pet_pipeline.models.registry import build, parameter_count
 from pet_pipeline.models.weights import save_folder
 from pet_pipeline.physics.water import preparation
-from pet_pipeline.seeding import derive_seed
 from pet_pipeline.training import steps
 from pet_pipeline.training.estimates import residual_scale, write_estimates
 from pet_pipeline.training.folds import Fold, assign
-from pet_pipeline.training.loop import LoopSettings, Stage, run
+from pet_pipeline.training.loop import Stage
+from pet_pipeline.training.seen import cases_seen, seen_ranges
+from pet_pipeline.training.session import Progress, Session, claim, fresh, is_simulated, spread_out
 from pet_pipeline.training.validation import denoiser_figures, prior_figures
 from pet_pipeline.types import View
 
@@ -42,18 +38,6 @@ Task = Literal["prior", "madm"]
 
 VALIDATION_CASES = 6
 """Whole volumes scored at each validation: enough to see a plateau, few enough to cost a small part of the training."""
-
-
-class Ticker(Protocol):
-    """Counts finished pieces of a piece of work."""
-
-    def __call__(self, done: float = 1, note: str = "") -> None:
-        """Count `done` more pieces."""
-        ...
-
-
-Progress = Callable[[str, float], AbstractContextManager[Ticker]]
-"""(description, total) -> a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +51,7 @@ class _Run:
     validation: tuple[PackedCase, ...]
 
     def train(self, stage: Stage) -> nn.Module:
-        with self.progress(stage.name, stage.optimiser.steps) as tick:
-            done = 0
-
-            def on_step(_name: str, step: int, _total: int, loss: float) -> None:
-                nonlocal done
-                tick(step - done, f"loss {loss:.4f}")
-                done = step
-
-            autocast = None if self.compute.precision == "fp32" else DTYPE[self.compute.precision]
-            loop = LoopSettings(
-                self.compute.device,
-                autocast,
-                self.settings.checkpoint_every,
-                self.settings.log_every,
-                self.settings.validate_every,
-            )
-            return run(stage, self.folder / "stages" / stage.name, loop, on_step)
+        return Session(self.folder, self.settings, self.compute, self.progress).train(stage)
 
 
 def train_model(
@@ -97,6 +65,7 @@ def train_model(
     workers: int = 1,
     name: str | None = None,
     recipe: str = "",
+    packed: Sequence[PackedCase] | None = None,
 ) -> Path:
     """Train a model on the train split of a manifest, watching its val split; the test split is never opened.
 
@@ -110,6 +79,7 @@ def train_model(
         workers: processes that pack the cases.
         name: of the model; the folder's name if not given.
         recipe: the command that makes the model, for its card.
+        packed: the cases of the train and val splits, where they are packed already, with whatever is to be learnt.
 
     Returns:
         The model folder.
@@ -117,25 +87,25 @@ def train_model(
     Raises:
         UsageError: the run exists already and is not to be resumed, or had other settings; too few participants.
     """
-    _claim(folder, settings, task, resume)
+    claim(folder, settings, task, resume)
     compute = choose(settings.device, settings.precision)
     keep_freed_memory()
-    multiple = 2 ** (max(len(settings.prior.widths), len(settings.denoiser.widths)) - 1)
-    relevant = [case for case in manifest.cases if case.split in ("train", "val")]
-    with progress("bring cases onto the model grid", len(relevant)) as tick:
-        packed = pack(
-            manifest,
-            folder / "packed",
-            grid=settings.grid,
-            normalisation=settings.normalisation,
-            target=settings.target,
-            multiple=multiple,
-            prepare=preparation(settings.normalisation, settings.grid),
-            workers=workers,
-            on_case=tick,
-        )
+    if packed is None:
+        relevant = [case for case in manifest.cases if case.split in ("train", "val")]
+        with progress("bring cases onto the model grid", len(relevant)) as tick:
+            packed = pack(
+                manifest,
+                folder / "packed",
+                grid=settings.grid,
+                normalisation=settings.normalisation,
+                target=settings.target,
+                multiple=box_multiple(settings),
+                prepare=preparation(settings.normalisation, settings.grid),
+                workers=workers,
+                on_case=tick,
+            )
     train = tuple(case for case in packed if case.split == "train")
-    validation = _spread_out([case for case in packed if case.split == "val"], VALIDATION_CASES)
+    validation = spread_out([case for case in packed if case.split == "val"], VALIDATION_CASES)
     this = _Run(folder, settings, compute, progress, validation)
     participants = {case.participant_id for case in train}
     if task == "prior":
@@ -154,6 +124,8 @@ def train_model(
         this = _Run(folder, resolved, compute, progress, validation)
         for view in View:
             networks[view.value] = _train_view(this, view, seen_by_denoisers)
+    with progress("what the model has seen", len(cases_seen(manifest))) as tick:
+        seen = seen_ranges(manifest, resolved.grid, workers=workers, on_case=tick)
     description = ModelDescription(
         name=name or folder.resolve().name,
         version=__version__,
@@ -165,13 +137,19 @@ def train_model(
         sampler=resolved.sampler,
         target=resolved.target,
         training=_facts(train, folds, resolved, compute),
-        demonstration=_simulated(manifest),
+        seen=seen,
+        demonstration=is_simulated(manifest),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         recipe=recipe or f"pet-pipeline train {task}",
     )
     model = folder / "model"
     save_folder(model, description, networks)
     return model
+
+
+def box_multiple(settings: TrainingSettings) -> int:
+    """What the sides of a box must be multiples of, for prior and denoisers."""
+    return int(2 ** (max(len(settings.prior.widths), len(settings.denoiser.widths)) - 1))
 
 
 def _train_priors(this: _Run, folds: Sequence[Fold], train: Sequence[PackedCase], *, estimate: bool) -> nn.Module:
@@ -182,7 +160,7 @@ def _train_priors(this: _Run, folds: Sequence[Fold], train: Sequence[PackedCase]
         mine = tuple(case for case in train if case.participant_id in fold.learns_from)
         stage = Stage(
             fold.name,
-            _fresh("prior3d", settings.prior.model_dump(), settings.seed, fold.name),
+            fresh("prior3d", settings.prior.model_dump(), settings.seed, fold.name),
             settings.prior_optimiser,
             partial(steps.prior_batch, mine, settings, fold.name),
             steps.prior_loss,
@@ -209,7 +187,7 @@ def _train_view(this: _Run, view: View, cases: Sequence[PackedCase]) -> nn.Modul
     objective = Objective.from_settings(settings.diffusion, residual_on_prior=residual)
     stage = Stage(
         view.value,
-        _fresh("unet25d", settings.denoiser.model_dump(), settings.seed, view.value),
+        fresh("unet25d", settings.denoiser.model_dump(), settings.seed, view.value),
         settings.denoiser_optimiser,
         partial(steps.denoiser_batch, cases, settings, view, view.value),
         partial(steps.denoiser_loss, objective=objective, residual=residual),
@@ -221,44 +199,11 @@ def _train_view(this: _Run, view: View, cases: Sequence[PackedCase]) -> nn.Modul
     return this.train(stage).eval()
 
 
-def _fresh(architecture: str, settings: dict[str, Any], seed: int, name: str) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, name, "weights"))
-        return build(architecture, settings)
-
-
 def _identity(settings: TrainingSettings, *groups: str, cases: int) -> str:
     """What a checkpoint must agree with: the groups of settings that shape the stage."""
     common = ("seed", "target", "grid", "normalisation", "augmentation")
     content = {name: settings.model_dump(mode="json")[name] for name in (*common, *groups)}
     return json.dumps({**content, "cases": cases}, sort_keys=True)
-
-
-def _claim(folder: Path, settings: TrainingSettings, task: str, resume: bool) -> None:
-    """Record the resolved settings of a new run, or check that a resumed one has the same."""
-    record = folder / "settings.yaml"
-    text = f"# task: {task}\n{as_yaml(settings)}"
-    if record.is_file():
-        if not resume:
-            raise UsageError(f"{folder}: holds a run already; go on with --resume or name another --output")
-        if record.read_text(encoding="utf-8") != text:
-            raise UsageError(
-                f"{folder}: the run there has other settings ({record.name}); use the same ones to resume it"
-            )
-    write_text(record, text)
-
-
-def _spread_out(cases: Sequence[PackedCase], count: int) -> tuple[PackedCase, ...]:
-    """At most `count` cases, evenly over the list, so that several participants and doses are among them."""
-    stride = max(math.ceil(len(cases) / count), 1)
-    return tuple(cases[stride // 2 :: stride])
-
-
-def _simulated(manifest: Manifest) -> bool:
-    description = manifest.root / "dataset_description.json"
-    if not description.is_file():
-        return False
-    return bool(json.loads(description.read_text(encoding="utf-8")).get("Simulated", False))
 
 
 def _facts(

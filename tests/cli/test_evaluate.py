@@ -1,5 +1,6 @@
 """`pet-pipeline evaluate` from files to exit status."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -54,6 +55,11 @@ def folders(tmp_path) -> Path:
 
 
 def _run(*arguments: str | Path) -> tuple[str, PetPipelineError | None]:
+    """Scores alone: no pictures, in this process. What draws says so."""
+    return _evaluate(*arguments, "--no-report", "--workers", 1)
+
+
+def _evaluate(*arguments: str | Path | int) -> tuple[str, PetPipelineError | None]:
     app = typer.Typer()
     app.command()(evaluate)
     result = CliRunner().invoke(app, [str(a) for a in arguments])
@@ -80,7 +86,7 @@ def test_two_folders_give_a_table_and_two_files(folders, monkeypatch):
     assert _value(folders, "sub-02_pet", "lesion:lesion_1", "suv_peak_recovery") == pytest.approx(0.9, abs=1e-3)
     summary = json.loads((folders / "out" / "summary.json").read_text())
     assert summary["n_patients"] == 2
-    assert summary["schema_version"] == 1
+    assert summary["schema_version"] == 2
 
 
 def test_other_axis_order_in_the_file_is_the_same_place(folders):
@@ -210,3 +216,162 @@ def test_help_needs_no_heavy_library():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+def _cohort(root: Path, patients: int, *, doses: tuple[float, ...] = (5.0,)) -> Path:
+    """A manifest of patients who differ, and two methods: `hot` reads the liver 10 % too high, `fair` nothing."""
+    truth, labels = _truth(), _labels()
+    rng = np.random.default_rng(0)
+    cases = []
+    for number in range(patients):
+        name = f"sub-{number:02d}"
+        own = truth * rng.uniform(0.8, 1.2)
+        clean = _save(root / "cohort" / name / "clean.nii.gz", own)
+        dseg = _save(root / "cohort" / name / f"{name}_dseg.nii.gz", labels, unit=Unit.LABEL)
+        for dose in doses:
+            case_id = f"{name}_dose{dose:g}"
+            cases.append(
+                Case(case_id, name, f"site-{number % 2}", "test", clean, noise_free=clean, labels=dseg, dose=dose)
+            )
+            noise = rng.normal(0.0, 0.05, SHAPE)
+            hot = np.where(labels == 2, 1.1, 1.0) * own * rng.normal(1.0, 0.01)
+            _save(root / "hot" / f"{case_id}_acsd.nii.gz", hot + noise)
+            _save(root / "fair" / f"{case_id}_acsd.nii.gz", own * rng.normal(1.0, 0.01) + noise)
+    (root / "cohort" / "dseg.tsv").write_text("index\tname\n1\tmuscle\n2\tliver\n3\tlesion_1\n")
+    (root / "cohort" / "dataset_description.json").write_text('{"Simulated": true}')
+    Manifest(root / "cohort", tuple(cases)).save(root / "cohort" / "manifest.tsv")
+    return root / "cohort" / "manifest.tsv"
+
+
+def _summary(root: Path) -> dict:
+    return json.loads((root / "out" / "summary.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_planted_bias_in_one_organ_is_found_named_and_red(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    manifest = _cohort(tmp_path, 12)
+    out, error = _run(tmp_path / "hot", manifest, "--output", tmp_path / "out", "--method", "hot",
+                      "--compare", f"fair={tmp_path / 'fair'}")  # fmt: skip
+    assert error is None
+    summary = _summary(tmp_path)
+    lights = {(light["method"], light["subject"]): light for light in summary["lights"]}
+    assert {key for key, light in lights.items() if light["light"] == "red"} == {("hot", "organ:liver")}
+    assert lights["hot", "organ:liver"]["mean"] == pytest.approx(10.0, abs=1.0)
+    assert "wholly outside +-5 %" in lights["hot", "organ:liver"]["reason"]
+    assert lights["fair", "organ:liver"]["light"] == "green"
+    assert any(line.split() == ["liver", "+9.4", "red", "+0.0", "green"] for line in out.splitlines())
+    assert "p, Holm effect" in out  # the widest table still fits
+    worst = [w for w in summary["worst"] if w["metric"] == "suv_mean_bias" and w["method"] == "hot"]
+    assert {w["region"] for w in worst} == {"organ:liver"}
+    (bias,) = [c for c in summary["comparisons"] if c["metric"] == "suv_mean_bias_absolute"]
+    assert (bias["first"], bias["second"], bias["n"], bias["effect"]) == ("hot", "fair", 12, 1.0)
+    assert bias["p_holm"] < 0.05
+
+
+def test_the_summary_tells_the_facts_of_every_case(tmp_path):
+    manifest = _cohort(tmp_path, 2, doses=(5.0, 20.0))
+    (tmp_path / "hot" / "sub-00_dose5_acsd.json").write_text('{"model": {"name": "m"}, "seed": 3}')
+    _, error = _run(tmp_path / "hot", manifest, "--output", tmp_path / "out")
+    assert error is None
+    summary = _summary(tmp_path)
+    assert (summary["n_cases"], summary["n_patients"]) == (4, 2)
+    case = summary["cases"][0]
+    assert [case[k] for k in ("case_id", "patient", "site", "dose", "simulated")] == [
+        "sub-00_dose5", "sub-00", "site-0", 5.0, True,
+    ]  # fmt: skip
+    made = case["methods"]["prediction"]
+    assert made["sha256"] == hashlib.sha256(Path(made["prediction"]).read_bytes()).hexdigest()
+    assert summary["methods"]["prediction"]["provenance"]["seed"] == 3
+    assert any("3 of 4 predictions have no sidecar" in line for line in summary["warnings"])
+    doses = {s["value"] for s in summary["strata"] if s["by"] == "dose"}
+    assert doses == {5.0, 20.0}
+    assert summary["settings"]["quantity"] == "pet"
+
+
+def test_five_patients_have_no_p_value(tmp_path):
+    manifest = _cohort(tmp_path, 5)
+    _run(tmp_path / "hot", manifest, "--output", tmp_path / "out", "--compare", f"fair={tmp_path / 'fair'}")
+    comparisons = _summary(tmp_path)["comparisons"]
+    assert comparisons
+    assert all(c["p"] is None and c["p_holm"] is None for c in comparisons)
+    assert all("n = 5" in c["note"] for c in comparisons)
+
+
+def test_workers_change_nothing(tmp_path):
+    manifest = _cohort(tmp_path, 4)
+    _run(tmp_path / "hot", manifest, "--output", tmp_path / "out")
+    alone = (tmp_path / "out" / "metrics.tsv").read_bytes()
+    _, error = _evaluate(tmp_path / "hot", manifest, "--output", tmp_path / "out", "--no-report", "--workers", 2)
+    assert error is None
+    assert (tmp_path / "out" / "metrics.tsv").read_bytes() == alone
+
+
+def test_a_case_that_one_method_lacks_is_told_and_the_others_are_compared(tmp_path):
+    manifest = _cohort(tmp_path, 3)
+    (tmp_path / "fair" / "sub-01_dose5_acsd.nii.gz").unlink()
+    (tmp_path / "hot" / "sub-02_dose5_acsd.nii.gz").write_bytes(b"no image")
+    out, error = _run(tmp_path / "hot", manifest, "--output", tmp_path / "out", "--method", "hot",
+                      "--compare", f"fair={tmp_path / 'fair'}", "--json")  # fmt: skip
+    assert isinstance(error, PartialFailure)
+    summary = _summary(tmp_path)
+    assert {(n["case_id"], n["method"]) for n in summary["not_scored"]} == {
+        ("sub-01_dose5", "fair"), ("sub-02_dose5", "hot"),
+    }  # fmt: skip
+    assert {c["n"] for c in summary["comparisons"]} == {1}
+    statuses = [c["status"] for c in json.loads(out)["cases"]]
+    assert sorted(statuses) == ["done"] * 4 + ["refused"]
+
+
+def test_resampling_is_asked_for_and_told(folders):
+    half = Geometry.regular((14, 12, 16), (10.0, 10.0, 10.0))
+    _save(folders / "pred" / "sub-01_pet_acsd.nii.gz", _truth()[::2, ::2, ::2], half)
+    out, error = _run(folders / "pred", folders / "ref", "--output", folders / "out", "--json")
+    assert isinstance(error, PartialFailure)
+    assert "--resample" in json.loads(out)["cases"][0]["message"]
+    out, error = _run(folders / "pred", folders / "ref", "--output", folders / "out", "--json", "--resample")
+    assert error is None
+    assert any("resampled onto the reference's grid" in line for line in json.loads(out)["warnings"])
+    assert _summary(folders)["settings"]["resample"] is True
+
+
+def test_mu_maps_are_scored_in_their_own_unit(tmp_path):
+    mu = np.where(_labels() > 0, 0.096, 0.0)
+    mu[_labels() == 2] = 0.15
+    for name, factor in (("a", 1.0), ("b", 1.02)):
+        _save(tmp_path / "ref" / f"{name}_mumap.nii.gz", mu, unit=Unit.CM1)
+        _save(tmp_path / "pred" / f"{name}_mumap.nii.gz", factor * mu, unit=Unit.CM1)
+        _save(tmp_path / "pred" / f"{name}_acsd.nii.gz", _truth())
+    out, error = _run(tmp_path / "pred", tmp_path / "ref", "--output", tmp_path / "out", "--quantity", "mumap")
+    assert error is None
+    assert "mu_mae" in out
+    assert _value(tmp_path, "b", "body", "mu_bias_relative") == pytest.approx(2.0, abs=0.01)
+    assert _value(tmp_path, "a", "tissue:bone", "dice") == 1.0
+    summary = _summary(tmp_path)
+    assert (summary["lights"], summary["settings"]["kvp"]) == ([], 120.0)
+    _, error = _run(tmp_path / "pred", tmp_path / "ref", "--output", tmp_path / "out", "--quantity", "mumap",
+                    "--kvp", 70)  # fmt: skip
+    assert isinstance(error, UsageError)
+
+
+def test_the_same_warning_about_many_cases_is_one_line(tmp_path):
+    manifest = _cohort(tmp_path, 5)
+    (tmp_path / "cohort" / "dseg.tsv").write_text("index\tname\n1\tmuscle\n2\tliver\n3\tlesion_1\n4\tspleen\n")
+    out, _ = _run(tmp_path / "hot", manifest, "--output", tmp_path / "out", "--json")
+    (line,) = [line for line in json.loads(out)["warnings"] if "spleen" in line]
+    assert "... (5 cases): organs without a voxel" in line
+
+
+def test_a_report_is_drawn_with_a_picture_a_case(tmp_path):
+    manifest = _cohort(tmp_path, 2)
+    _, error = _evaluate(tmp_path / "hot", manifest, "--output", tmp_path / "out", "--workers", 1)
+    assert error is None
+    assert (tmp_path / "out" / "report.html").is_file()
+    for case in _summary(tmp_path)["cases"]:
+        assert (tmp_path / "out" / case["picture"]).is_file()
+
+
+@pytest.mark.parametrize("entry", ["prior", "=x", "prior=", "prediction=x"])
+def test_a_method_needs_a_name_of_its_own_and_a_folder(folders, entry):
+    _, error = _run(folders / "pred", folders / "ref", "--output", folders / "out", "--compare", entry)
+    assert isinstance(error, UsageError)
+    assert "--compare" in str(error)

@@ -1,4 +1,4 @@
-"""`pet-pipeline translate` and `check` as typed: exit statuses, JSON, what is printed where."""
+"""`pet-pipeline translate` and its neighbours as typed: exit statuses, JSON, what is printed where."""
 
 import json
 import subprocess
@@ -119,34 +119,6 @@ def test_paths_and_models_that_are_not_there(pet_pipeline: Call, phantom_pet_fil
     )
     assert code == 5
     assert "none" in err
-
-
-def test_check_tells_and_writes_only_the_sheet(
-    pet_pipeline: Call, make_pet: MakePet, tiny_model: Path, tmp_path: Path
-) -> None:
-    make_pet("in/good.nii.gz")
-    make_pet("in/zero.nii.gz", data=np.zeros((20, 20, 20), np.float32))
-    before = sorted(tmp_path.rglob("*"))
-    sheet = tmp_path / "sheet.png"
-    code, out, _ = pet_pipeline("check", tmp_path / "in", "--model", tiny_model, "--sheet", sheet, "--json")
-    assert code == 4
-    good, zero = json.loads(out)["cases"]
-    assert (good["status"], zero["status"]) == ("ok", "refused")
-    assert "all zero" in zero["message"]
-    assert good["unit"] == "suv"
-    assert good["shape"] == [40, 28, 24]
-    # the phantom is an ellipse of 0.75 x 0.7 of the half axes: 94 mm x 65 mm x 120 mm
-    assert good["body_ml"] == pytest.approx(np.pi / 4 * 15.0 * 9.8 * 12.0, rel=0.15)
-    assert all(side % 8 == 0 for side in good["box_shape"])
-    assert sorted(set(tmp_path.rglob("*")) - set(before)) == [sheet]
-    assert sheet.read_bytes().startswith(b"\x89PNG")
-    assert pet_pipeline("check", tmp_path / "in" / "good.nii.gz", "--model", tiny_model)[0] == 0
-
-
-def test_check_takes_only_png(pet_pipeline: Call, phantom_pet_file: Path, tiny_model: Path, tmp_path: Path) -> None:
-    code, _, err = pet_pipeline("check", phantom_pet_file, "--model", tiny_model, "--sheet", tmp_path / "sheet.pdf")
-    assert code == 2
-    assert ".png" in err
 
 
 def test_doctor_tells_what_would_be_used(pet_pipeline: Call) -> None:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from pet_pipeline.configs.loading import dump, load, preset_names
+from pet_pipeline.configs.mumap import MumapTrainingSettings
 from pet_pipeline.configs.schema import DenoiserSettings, TrainingSettings
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.errors import UsageError
@@ -13,8 +14,12 @@ from pet_pipeline.errors import UsageError
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_fits_its_schema(name: str) -> None:
-    schema = CohortSettings if name.startswith("cohort-") else TrainingSettings
-    assert load(schema, name)
+    if name.startswith("cohort-"):
+        assert load(CohortSettings, name)
+    elif "mumap" in name:
+        assert load(MumapTrainingSettings, name)
+    else:
+        assert load(TrainingSettings, name)
 
 
 def test_the_reference_set_up_is_the_published_one() -> None:

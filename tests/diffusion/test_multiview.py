@@ -211,3 +211,25 @@ def test_what_is_missing_is_named() -> None:
         run(without, [ViewDenoiser(view, lambda slab: slab, pointwise, 0) for view in View])
     with pytest.raises(ValueError, match="needs a prior"):
         Task(volume(1), OBJECTIVE, residual=True)
+
+
+@pytest.mark.parametrize("fusion", ["x0", "sample"])
+def test_mirroring_changes_nothing_for_a_network_without_a_side(fusion: str) -> None:
+    given = task(body=volume(3) > 0.8)
+    plain, mirrored = (run(given, denoisers(), solver="ddim", fusion=fusion, mirror=mirror) for mirror in (False, True))
+    torch.testing.assert_close(mirrored, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_mirroring_averages_a_network_with_its_mirror_image() -> None:
+    def looks_left(x: torch.Tensor, t: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return torch.roll(features, 1, dims=-2)  # x runs along the rows of axial slices
+
+    def estimate(given: Task, mirror: bool) -> torch.Tensor:
+        networks = denoisers(predict=looks_left)
+        return run(given, networks, solver="ddim", steps=1, start="noise", views=("axial",), mirror=mirror)
+
+    given = Task(volume(1), Objective("x0", 0.5), volume(2))
+    swapped = Task(volume(1).flip(0), Objective("x0", 0.5), volume(2).flip(0))
+    expected = (estimate(given, False) + estimate(swapped, False).flip(0)) / 2.0
+    torch.testing.assert_close(estimate(given, True), expected)
+    assert not torch.allclose(estimate(given, False), expected)

@@ -9,8 +9,16 @@ import sys
 import pytest
 from commandline import ENVIRONMENT, REPOSITORY, pet_pipeline
 
-VERBS = ["doctor", "demo", "simulate", "check", "train", "translate", "evaluate", "models"]
-COMMANDS = [[], *([verb] for verb in VERBS), *(["models", verb] for verb in ("list", "show", "verify"))]
+VERBS = [
+    "doctor", "demo", "simulate", "check", "train", "translate", "mumap", "mumap-bank", "evaluate", "report",
+    "reconstruct", "convert", "models",
+]  # fmt: skip
+COMMANDS = [
+    [],
+    *([verb] for verb in VERBS),
+    *(["models", verb] for verb in ("list", "show", "verify")),
+    *(["convert", verb] for verb in ("ct", "mumap")),
+]
 HEAVY = {"torch", "monai", "skimage", "SimpleITK", "scipy", "matplotlib", "nibabel", "tensorboard", "flwr"}
 
 SHOW_AND_TELL = """

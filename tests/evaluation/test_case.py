@@ -157,7 +157,7 @@ def test_the_summary_counts_patients_and_is_strict_json(rows, truth, tmp_path):
     report.write_summary(tmp_path / "s.json", report.summarise([*rows, *perfect], patients=patients))
     text = (tmp_path / "s.json").read_text()
     summary = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert (summary["schema_version"], summary["n_cases"], summary["n_patients"]) == (1, 4, 3)
+    assert (summary["schema_version"], summary["n_cases"], summary["n_patients"]) == (2, 4, 3)
     figures = {(f["region"], f["metric"]): f for f in summary["methods"]["good"]["figures"]}
     assert figures["body", "psnr"]["mean"] is None
     assert figures["organ:liver", "suv_mean_bias"]["n"] == 3
@@ -166,7 +166,12 @@ def test_the_summary_counts_patients_and_is_strict_json(rows, truth, tmp_path):
 
 
 def test_tables_say_what_was_found(rows):
-    by_title = {t.title: t for t in tables.tables(rows, patients={"sub-1_a": "sub-1", "sub-1_b": "sub-1"})}
+    patients = {"sub-1_a": "sub-1", "sub-1_b": "sub-1"}
+    by_title = {
+        table.title: table
+        for method in ("good", "flat")
+        for table in tables.tables([r for r in rows if r.method == method], patients=patients)
+    }
     organs = {line[0]: line for line in by_title["good: bias of SUVmean by organ"].rows}
     assert organs["liver"][1] == "2"
     assert organs["liver"][3].startswith("+2.0 [")

@@ -2,12 +2,18 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from pet_pipeline.configs.model import ModelDescription
+from pet_pipeline.configs.model import ModelDescription, SeenRange
+from pet_pipeline.data.descriptors import describe
+from pet_pipeline.data.framing import frame_body
+from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.geometry import Geometry
-from pet_pipeline.inference.cautions import cautions, refuse_grid
+from pet_pipeline.inference.cautions import body_cautions, cautions, refuse_grid
+from pet_pipeline.inference.distance import distance
+from pet_pipeline.units import Unit
 
 MODEL = ModelDescription(name="m", version="1", networks={}, demonstration=True, intended_use="Not for diagnosis.")
 USUAL = ((128, 128, 100), (4.07, 4.07, 3.0))
@@ -57,3 +63,48 @@ def test_unusual_grids_are_warned_of(
 def test_grids_of_no_person_are_refused(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> None:
     with pytest.raises(InputRefused, match=r"scan: .* needed"):
         refuse_grid(MODEL, _grid(shape, spacing_mm), "scan")
+
+
+SEEN = {
+    "noise_level": SeenRange(p01=0.05, median=0.1, p99=0.3),
+    "body_length_mm": SeenRange(p01=150.0, median=200.0, p99=250.0),
+    "spacing_z_mm": SeenRange(p01=4.0, median=5.0, p99=6.0),
+}
+
+
+def _spoken(noise: float, length: int, *, seen: dict[str, SeenRange] = SEEN) -> list[str]:
+    """The cautions about a cylinder of 40 voxels of 5 mm in air."""
+    shape = (56, 48, length)
+    x, y, _ = np.indices(shape)
+    body = (x - 28) ** 2 + (y - 24) ** 2 < 20**2
+    data = body * (1.0 + np.random.default_rng(0).normal(0.0, noise, shape))
+    volume = Volume(data.astype(np.float32), _grid(shape, (5.0, 5.0, 5.0)), Unit.SUV)
+    frame, box = frame_body(volume, (5.0, 5.0, 5.0), multiple=8)
+    far = distance(seen, describe(frame, box))
+    model = MODEL.model_copy(update={"seen": seen})
+    return [*cautions(model, volume.geometry, simulated=True), *body_cautions(frame, Unit.SUV, far)]
+
+
+def test_an_input_noisier_than_training_is_told_and_one_inside_is_not() -> None:
+    assert _spoken(0.2, 40) == []
+    (line,) = _spoken(0.5, 40)
+    assert line.startswith("noise level 0.")
+    assert line.endswith(": training had 0.05 to 0.3")
+
+
+def test_a_model_that_knows_what_it_saw_judges_the_body_by_that_and_not_by_constants() -> None:
+    assert _spoken(0.2, 20) == ["body length 100 mm: training had 150 to 250 mm"]
+    (constant,) = _spoken(0.2, 20, seen={})
+    assert constant == "field of view 100 mm along z, trained on 150 mm and more: expect less accuracy"
+    shorter = {**SEEN, "body_length_mm": SeenRange(p01=80.0, median=100.0, p99=150.0)}
+    assert _spoken(0.2, 20, seen=shorter) == []
+    seen = MODEL.model_copy(update={"seen": SEEN})
+    assert cautions(seen, _grid((128, 128, 40), (4.0, 4.0, 9.0)), simulated=True) == []  # the descriptors say it
+
+
+def test_a_body_without_air_and_relative_values_are_told() -> None:
+    data = np.random.default_rng(0).gamma(9.0, 1.0, (48, 48, 48)).astype(np.float32)
+    frame, _ = frame_body(Volume(data, _grid(data.shape, (5.0, 5.0, 5.0)), Unit.RELATIVE), (5.0, 5.0, 5.0), multiple=8)
+    crop, relative = body_cautions(frame, Unit.RELATIVE, None)
+    assert crop.startswith("no air found around the body")
+    assert relative == "relative values: the result is relative too, not SUV"

@@ -6,7 +6,7 @@ import pytest
 
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.errors import UsageError
-from pet_pipeline.inference.pairing import labels_of, pair_folders, pair_manifest
+from pet_pipeline.inference.pairing import gather, labels_of, pair_folders, pair_manifest
 
 
 def _touch(root: Path, *names: str) -> Path:
@@ -132,3 +132,66 @@ def test_labels_are_found_by_case_or_by_patient(tmp_path):
     assert own.name == "sub-1_dseg.nii.gz"
     assert labels_of("x", labels) == tmp_path / "x.nii.gz"
     assert labels_of("sub-2_pet", labels) is None
+
+
+def test_mu_maps_pair_by_their_own_suffix_on_both_sides(tmp_path):
+    pred = _touch(tmp_path / "p", "a_mumap.nii.gz", "a_acsd.nii.gz", "b_mumap.nii.gz")
+    ref = _touch(tmp_path / "r", "a_mumap.nii.gz", "a_dseg.nii.gz", "a_pet.nii.gz")
+    matching = pair_folders(pred, ref, quantity="mumap")
+    assert [(p.case_id, p.prediction.name, p.reference.name) for p in matching.pairs] == [
+        ("a", "a_mumap.nii.gz", "a_mumap.nii.gz")
+    ]
+    assert matching.alone == (("b", "no reference of this name"),)
+
+
+def test_mu_maps_of_a_manifest_have_its_column(tmp_path):
+    root = _touch(tmp_path / "cohort", "in.nii.gz", "mu.nii.gz", "clean.nii.gz")
+    case = Case("c", "p", "s", "test", root / "in.nii.gz", noise_free=root / "clean.nii.gz", mumap=root / "mu.nii.gz")
+    Manifest(root, (case,)).save(root / "manifest.tsv")
+    pred = _touch(tmp_path / "p", "c_mumap.nii.gz", "c_acsd.nii.gz")
+    matching = pair_manifest(pred, root / "manifest.tsv", quantity="mumap")
+    assert [(p.prediction.name, p.reference.name) for p in matching.pairs] == [("c_mumap.nii.gz", "mu.nii.gz")]
+    assert (matching.kind, matching.reference) == ("mumap", "the manifest's mu-maps")
+
+
+def test_a_case_without_a_reference_is_told_and_the_others_are_paired(tmp_path):
+    root = _touch(tmp_path / "cohort", "in.nii.gz", "clean.nii.gz")
+    cases = [
+        Case(name, name, "s", "test", root / "in.nii.gz", noise_free=root / "clean.nii.gz" if name == "a" else None)
+        for name in ("a", "b")
+    ]
+    Manifest(root, tuple(cases)).save(root / "manifest.tsv")
+    matching = pair_manifest(_touch(tmp_path / "p", "a_acsd.nii.gz", "b_acsd.nii.gz"), root / "manifest.tsv")
+    assert [p.case_id for p in matching.pairs] == ["a"]
+    assert matching.notes == ("cases without a noise_free volume, not scored (1): b",)
+    assert matching.alone == (("b", "no noise_free volume in the manifest"),)
+
+
+def test_only_cases_that_should_have_been_predicted_are_missed(tmp_path):
+    """The other dose of the manifest was not asked for; the other patient of this dose was left out."""
+    root = _touch(tmp_path / "cohort", "in.nii.gz", "clean.nii.gz")
+    cases = [
+        Case(f"{p}_{dose:g}", p, "site", "test", root / "in.nii.gz", noise_free=root / "clean.nii.gz", dose=dose)
+        for p in ("p", "q")
+        for dose in (5.0, 20.0)
+    ]
+    Manifest(root, tuple(cases)).save(root / "manifest.tsv")
+    matching = pair_manifest(_touch(tmp_path / "p", "p_5_acsd.nii.gz"), root / "manifest.tsv")
+    assert matching.alone == (("q_5", "no prediction of this case"),)
+    (pair,) = matching.pairs
+    assert (pair.dose, pair.site, pair.scanner, pair.condition) == (5.0, "site", None, root / "in.nii.gz")
+
+
+def test_cases_of_several_methods_are_gathered_by_name(tmp_path):
+    ref = _touch(tmp_path / "r", "a.nii.gz", "b.nii.gz")
+    one = pair_folders(_touch(tmp_path / "1", "a_acsd.nii.gz", "b_acsd.nii.gz"), ref)
+    two = pair_folders(_touch(tmp_path / "2", "b_acsd.nii.gz"), ref)
+    assert [list(pairs) for pairs in gather({"one": one, "two": two})] == [["one"], ["one", "two"]]
+
+
+def test_single_files_of_other_names_are_one_case(tmp_path):
+    root = _touch(tmp_path, "mine.nii.gz", "theirs.nii.gz", "ref.nii.gz")
+    one, two = (pair_folders(root / f"{name}.nii.gz", root / "ref.nii.gz") for name in ("mine", "theirs"))
+    (case,) = gather({"one": one, "two": two})
+    assert {pair.case_id for pair in case.values()} == {"mine"}
+    assert case["two"].prediction.name == "theirs.nii.gz"

@@ -25,6 +25,7 @@ from pet_pipeline.training.estimates import prior_of
 from pet_pipeline.training.folds import assign
 from pet_pipeline.training.loop import LoopSettings, Stage, learning_rate, run
 from pet_pipeline.training.madm import train_model
+from pet_pipeline.training.seen import seen_ranges
 
 SMALL = (
     "prior.widths=[4,8]",
@@ -191,6 +192,8 @@ def test_a_model_with_the_water_correction_is_given_the_same_condition_by_traini
     model = train_model(cohort, settings, tmp_path / "run", progress=silent, task="prior")
     folder = load_folder(model)
     assert folder.description.normalisation.water_correction
+    assert folder.description.seen == seen_ranges(cohort, settings.grid)  # of the inputs, before the correction
+    assert folder.description.seen["body_length_mm"].p01 == pytest.approx(80.0, abs=10.0)
     translator = Translator.load(folder, precision="fp32")
     volume, _ = read(cohort.cases[0].input)
     made = translator.translate(volume)

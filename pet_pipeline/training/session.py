@@ -1,0 +1,129 @@
+"""What every kind of training has in common: its folder, its progress bars, fresh networks, its stages' loop."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from pet_pipeline.configs.base import Settings
+from pet_pipeline.configs.loading import as_yaml
+from pet_pipeline.data.dataset import PackedCase
+from pet_pipeline.data.files import write_text
+from pet_pipeline.data.manifest import Manifest
+from pet_pipeline.errors import UsageError
+from pet_pipeline.models.devices import DTYPE, Compute
+from pet_pipeline.models.registry import build
+from pet_pipeline.seeding import derive_seed
+from pet_pipeline.training.loop import LoopSettings, Stage, run
+
+
+class Ticker(Protocol):
+    """Counts finished pieces of a piece of work."""
+
+    def __call__(self, done: float = 1, note: str = "") -> None:
+        """Count `done` more pieces."""
+        ...
+
+
+Progress = Callable[[str, float], AbstractContextManager[Ticker]]
+"""(description, total) -> a progress bar."""
+
+
+class Intervals(Protocol):
+    """Settings that say how often something is written."""
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints."""
+        ...
+
+    @property
+    def log_every(self) -> int:
+        """Steps between points of the curves."""
+        ...
+
+    @property
+    def validate_every(self) -> int:
+        """Steps between validations."""
+        ...
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where stages are trained, and on what.
+
+    Attributes:
+        folder: of the run.
+        intervals: how often to checkpoint, log, validate.
+        compute: device and precision.
+        progress: makes progress bars.
+    """
+
+    folder: Path
+    intervals: Intervals
+    compute: Compute
+    progress: Progress
+
+    def train(self, stage: Stage) -> nn.Module:
+        """Train a stage, going on from its last checkpoint; returns the averaged network."""
+        with self.progress(stage.name, stage.optimiser.steps) as tick:
+            done = 0
+
+            def on_step(_name: str, step: int, _total: int, loss: float) -> None:
+                nonlocal done
+                tick(step - done, f"loss {loss:.4f}")
+                done = step
+
+            loop = LoopSettings(
+                self.compute.device,
+                None if self.compute.precision == "fp32" else DTYPE[self.compute.precision],
+                self.intervals.checkpoint_every,
+                self.intervals.log_every,
+                self.intervals.validate_every,
+            )
+            return run(stage, self.folder / "stages" / stage.name, loop, on_step)
+
+
+def claim(folder: Path, settings: Settings, task: str, resume: bool) -> None:
+    """Record the resolved settings of a new run, or check that a resumed one has the same.
+
+    Raises:
+        UsageError: the folder holds a run that is not to be resumed, or that had other settings.
+    """
+    record = folder / "settings.yaml"
+    text = f"# task: {task}\n{as_yaml(settings)}"
+    if record.is_file():
+        if not resume:
+            raise UsageError(f"{folder}: holds a run already; go on with --resume or name another --output")
+        if record.read_text(encoding="utf-8") != text:
+            raise UsageError(
+                f"{folder}: the run there has other settings ({record.name}); use the same ones to resume it"
+            )
+    write_text(record, text)
+
+
+def fresh(architecture: str, settings: Mapping[str, Any], seed: int, name: str) -> nn.Module:
+    """A network whose random weights depend on (seed, name) alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, name, "weights"))
+        return build(architecture, settings)
+
+
+def spread_out(cases: Sequence[PackedCase], count: int) -> tuple[PackedCase, ...]:
+    """At most `count` cases, evenly over the list, so that several participants and doses are among them."""
+    stride = max(math.ceil(len(cases) / count), 1)
+    return tuple(cases[stride // 2 :: stride])
+
+
+def is_simulated(manifest: Manifest) -> bool:
+    """Whether the cohort's description says that its patients are simulated."""
+    description = manifest.root / "dataset_description.json"
+    if not description.is_file():
+        return False
+    return bool(json.loads(description.read_text(encoding="utf-8")).get("Simulated", False))

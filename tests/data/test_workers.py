@@ -1,0 +1,33 @@
+"""Work in processes: every result, in whatever order, and a process that dies costs its own item only."""
+
+import os
+
+from pet_pipeline.data.workers import in_processes
+
+
+def _square(number: int) -> int:
+    return number * number
+
+
+def _die_on_three(number: int) -> int:
+    if number == 3:
+        os._exit(9)
+    return number * number
+
+
+def _threads(_: int) -> str | None:
+    return os.environ.get("OMP_NUM_THREADS")
+
+
+def test_every_item_has_its_result():
+    assert dict(in_processes(_square, [5, 6, 7], 2)) == {0: 25, 1: 36, 2: 49}
+
+
+def test_a_process_that_dies_loses_its_own_item_only():
+    assert dict(in_processes(_die_on_three, [2, 3, 4, 5], 2)) == {0: 4, 1: None, 2: 16, 3: 25}
+
+
+def test_each_process_has_one_thread_and_this_one_keeps_its_own(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert dict(in_processes(_threads, [0], 1)) == {0: "1"}
+    assert os.environ["OMP_NUM_THREADS"] == "7"
