@@ -23,7 +23,8 @@ _TEMPLATE = jinja2.Template(
 {% if d.mumap -%}
 | cascade | {{ d.mumap.stages }} stages; {{ bank }} |
 {% else -%}
-| recommended sampling | {{ d.sampler.solver }}, {{ d.sampler.steps }} step{{ "" if d.sampler.steps == 1 else "s" }} from \
+| recommended sampling | {{ d.sampler.solver }}, {{ d.sampler.steps }} step\
+{{ "" if d.sampler.steps == 1 else "s" }} from \
 {{ "the prior noised to t = %g" % d.sampler.t_start if d.sampler.start == "prior" else "noise" }}, \
 views {{ d.sampler.views | join(", ") }}{{ ", averaged with the mirrored body" if d.sampler.mirror }} |
 {% endif -%}

@@ -1,64 +1,43 @@
-"""Group charts as inline SVG that follows the page's theme.
+"""Group charts as inline SVG: box plots, Bland-Altman, predicted on true, dose response, free response.
 
-matplotlib draws with stand-in colours, which then become CSS variables; text stays text, in the page's font. Every
-patient is a point; points that lie outside the whiskers or limits are links to their case.
+Every patient is a point; points that lie outside the whiskers or limits are links to their case.
 """
 
-import html
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pet_pipeline.reporting.canvas import (
+    FAINT,
+    INK,
+    RULE,
+    SMALL,
+    TEXT,
+    WIDE,
+    Links,
+    Point,
+    as_svg,
+    chart,
+    colour_of,
+    marker_of,
+    plain_axes,
+    set_positive,
+    set_span,
+)
 from pet_pipeline.reporting.words import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-WIDTH, WIDE = 320.0, 400.0
-"""Units across a chart: of those that stand three abreast, and two; the page scales them, a unit is about a pixel."""
-
-TEXT, SMALL = 10.0, 9.2
-"""Height of text, units."""
 
 MOST_OUTLINED = 40
 """Points outside whiskers or limits that are outlined, the farthest first: more would hide the chart."""
 
-MOST_LINKED = 150
-"""Up to this many points in a chart each is a link; beyond, only those outside whiskers or limits."""
-
 MOST_MARKERS = 250
 """Up to this many points of a series have its marker; beyond, they are drawn as dots of one path."""
-
-_INK, _FAINT, _RULE, _PAPER = "#010101", "#010201", "#010301", "#010401"
-_METHODS = tuple(f"#0105{i:02x}" for i in range(8))
-_VARIABLES = {_INK: "--ink", _FAINT: "--faint", _RULE: "--rule", _PAPER: "--paper"} | {
-    colour: f"--method-{i}" for i, colour in enumerate(_METHODS)
-}
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One value of a chart.
-
-    Attributes:
-        value: where it lies; charts of two axes have `across` as well.
-        label: what the reader is told of it: case and patient.
-        href: its case; empty without one.
-        across: the other coordinate.
-    """
-
-    value: float
-    label: str
-    href: str = ""
-    across: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,22 +90,22 @@ def box_plot(
     rows = [(s, [p for p in s.points if math.isfinite(p.value)]) for s in series]
     row_height = 46.0
     count = sum(len(points) for _, points in rows)
-    with _chart(row_height * len(rows) + 34.0, key, count=count) as (figure, links):
-        axes = _axes(figure, left=6.0, right=6.0, top=2.0, bottom=32.0)
+    with chart(row_height * len(rows) + 34.0, key, count=count) as (figure, links):
+        axes = plain_axes(figure, left=6.0, right=6.0, top=2.0, bottom=32.0)
         axes.set_ylim(len(rows), 0.0)
         axes.yaxis.set_visible(False)
         values = [p.value for _, points in rows for p in points]
-        _span_of(axes, values + ([best] if best is not None else []))
+        set_span(axes, values + ([best] if best is not None else []))
         if limit is not None:
-            axes.axvspan(-limit, limit, color=_FAINT, alpha=0.12, linewidth=0)
+            axes.axvspan(-limit, limit, color=FAINT, alpha=0.12, linewidth=0)
         if best is not None:
-            axes.axvline(best, color=_FAINT, linewidth=0.9, dashes=(2, 2))
+            axes.axvline(best, color=FAINT, linewidth=0.9, dashes=(2, 2))
         for row, (one, points) in enumerate(rows):
             _box(axes, one, points, row + 0.68, 0.30, links)
             left_out = len(one.points) - len(points)
-            _row_head(axes, row + 0.24, one.name, points, digits, left_out, _colour(one.index))
-        axes.set_xlabel(unit, fontsize=SMALL, color=_FAINT, labelpad=2)
-        return _svg(figure, links, alt, key)
+            _row_head(axes, row + 0.24, one.name, points, digits, left_out, colour_of(one.index))
+        axes.set_xlabel(unit, fontsize=SMALL, color=FAINT, labelpad=2)
+        return as_svg(figure, links, alt, key)
 
 
 def grouped_boxes(
@@ -140,45 +119,45 @@ def grouped_boxes(
     per_method, head = 17.0, 17.0
     height = sum(head + per_method * len(series) for _, series in groups) + 40.0
     count = sum(len(one.points) for _, series in groups for one in series)
-    with _chart(height, key, count=count) as (figure, links):
-        axes = _axes(figure, left=6.0, right=6.0, top=16.0, bottom=24.0)
+    with chart(height, key, count=count) as (figure, links):
+        axes = plain_axes(figure, left=6.0, right=6.0, top=16.0, bottom=24.0)
         axes.set_ylim(height - 40.0, 0.0)
         axes.yaxis.set_visible(False)
-        _span_of(axes, [*span, -1.6 * limit, 1.6 * limit])
-        axes.axvspan(-limit, limit, color=_FAINT, alpha=0.12, linewidth=0)
-        axes.axvline(0.0, color=_FAINT, linewidth=0.9, dashes=(2, 2))
+        set_span(axes, [*span, -1.6 * limit, 1.6 * limit])
+        axes.axvspan(-limit, limit, color=FAINT, alpha=0.12, linewidth=0)
+        axes.axvline(0.0, color=FAINT, linewidth=0.9, dashes=(2, 2))
         top = 0.0
         for number_, (name, series) in enumerate(groups):
             if number_:
-                axes.axhline(top, color=_RULE, linewidth=0.6)
-            _text(axes, 0.0, top + 11.0, name, across="left", colour=_INK, weight=700)
+                axes.axhline(top, color=RULE, linewidth=0.6)
+            _text(axes, 0.0, top + 11.0, name, across="left", colour=INK, weight=700)
             for row, one in enumerate(series):
                 _box(axes, one, list(one.points), top + head + per_method * (row + 0.42), 5.0, links)
             top += head + per_method * len(series)
-        axes.set_xlabel(unit, fontsize=SMALL, color=_FAINT, labelpad=2)
+        axes.set_xlabel(unit, fontsize=SMALL, color=FAINT, labelpad=2)
         twin = axes.secondary_xaxis("top")
-        twin.tick_params(labelsize=SMALL, labelcolor=_FAINT, length=0, pad=2)
+        twin.tick_params(labelsize=SMALL, labelcolor=FAINT, length=0, pad=2)
         twin.spines["top"].set_visible(False)
-        return _svg(figure, links, alt, key)
+        return as_svg(figure, links, alt, key)
 
 
 def bland_altman(series: Series, lines: Lines, *, unit: str, alt: str, key: str) -> str:
     """Difference over mean, with bias and limits of agreement; `Point.across` is true, `value` is predicted."""
     from matplotlib.transforms import blended_transform_factory
 
-    with _chart(270.0, key, WIDE, len(series.points)) as (figure, links):
-        axes = _axes(figure, left=38.0, right=78.0, top=8.0, bottom=34.0)
+    with chart(270.0, key, WIDE, len(series.points)) as (figure, links):
+        axes = plain_axes(figure, left=38.0, right=78.0, top=8.0, bottom=34.0)
         means = [(p.value + p.across) / 2 for p in series.points]
         differences = [p.value - p.across for p in series.points]
         drawn = [v for v in (lines.bias, lines.low, lines.high) if v is not None]
-        _span_of(axes, [*differences, *drawn, 0.0], vertical=True)
-        _positive_axis(axes, means)
-        axes.axhline(0.0, color=_RULE, linewidth=0.9)
+        set_span(axes, [*differences, *drawn, 0.0], vertical=True)
+        set_positive(axes, means)
+        axes.axhline(0.0, color=RULE, linewidth=0.9)
         if lines.low is not None and lines.high is not None:
-            axes.axhspan(lines.low, lines.high, color=_colour(series.index), alpha=0.07, linewidth=0)
+            axes.axhspan(lines.low, lines.high, color=colour_of(series.index), alpha=0.07, linewidth=0)
         for value, style in ((lines.bias, (None, None)), (lines.low, (4, 3)), (lines.high, (4, 3))):
             if value is not None:
-                axes.axhline(value, color=_INK, linewidth=1.0, dashes=style)
+                axes.axhline(value, color=INK, linewidth=1.0, dashes=style)
         places = [
             Point(d, p.label, p.href, m) for p, d, m in zip(series.points, differences, means, strict=True)
         ]  # fmt: skip
@@ -191,31 +170,31 @@ def bland_altman(series: Series, lines: Lines, *, unit: str, alt: str, key: str)
         for (name, value), y in zip(labels, _apart([v for _, v in labels], axes, 23.0), strict=True):
             if value is not None and y is not None:
                 text = f"{name}\n{number(value, 2, signed=True)}"
-                axes.text(1.02, y, text, transform=across, va="center", fontsize=SMALL, color=_INK, linespacing=1.15)
-        axes.set_xlabel(f"mean of predicted and true, {unit}", fontsize=SMALL, color=_FAINT, labelpad=2)
-        axes.set_ylabel(f"predicted − true, {unit}", fontsize=SMALL, color=_FAINT, labelpad=2)
-        return _svg(figure, links, alt, key)
+                axes.text(1.02, y, text, transform=across, va="center", fontsize=SMALL, color=INK, linespacing=1.15)
+        axes.set_xlabel(f"mean of predicted and true, {unit}", fontsize=SMALL, color=FAINT, labelpad=2)
+        axes.set_ylabel(f"predicted − true, {unit}", fontsize=SMALL, color=FAINT, labelpad=2)
+        return as_svg(figure, links, alt, key)
 
 
 def predicted_on_true(series: Series, lines: Lines, *, unit: str, alt: str, key: str) -> str:
     """Predicted over true values with the line of identity and the fitted one."""
-    with _chart(270.0, key, WIDE, len(series.points)) as (figure, links):
-        axes = _axes(figure, left=38.0, right=12.0, top=8.0, bottom=34.0)
+    with chart(270.0, key, WIDE, len(series.points)) as (figure, links):
+        axes = plain_axes(figure, left=38.0, right=12.0, top=8.0, bottom=34.0)
         true, predicted = [p.across for p in series.points], [p.value for p in series.points]
-        scale = _positive_axis(axes, [*true, *predicted])
-        _positive_axis(axes, [*true, *predicted], vertical=True)
+        scale = set_positive(axes, [*true, *predicted])
+        set_positive(axes, [*true, *predicted], vertical=True)
         low, high = axes.get_xlim()
         ends = np.geomspace(low, high, 60) if scale == "log" else np.array([low, high])
-        axes.plot(ends, ends, color=_FAINT, linewidth=0.9, dashes=(2, 2))
+        axes.plot(ends, ends, color=FAINT, linewidth=0.9, dashes=(2, 2))
         if lines.slope is not None and lines.intercept is not None:
             fitted = lines.slope * ends + lines.intercept
             inside = fitted > (low if scale == "log" else -math.inf)
-            axes.plot(ends[inside], fitted[inside], color=_INK, linewidth=1.1)
+            axes.plot(ends[inside], fitted[inside], color=INK, linewidth=1.1)
         axes.set_ylim(low, high)
         _scatter(axes, list(series.points), [False] * len(series.points), series.index, links)
-        axes.set_xlabel(f"true, {unit}", fontsize=SMALL, color=_FAINT, labelpad=2)
-        axes.set_ylabel(f"predicted, {unit}", fontsize=SMALL, color=_FAINT, labelpad=2)
-        return _svg(figure, links, alt, key)
+        axes.set_xlabel(f"true, {unit}", fontsize=SMALL, color=FAINT, labelpad=2)
+        axes.set_ylabel(f"predicted, {unit}", fontsize=SMALL, color=FAINT, labelpad=2)
+        return as_svg(figure, links, alt, key)
 
 
 def dose_response(
@@ -224,54 +203,54 @@ def dose_response(
     """Median with quartiles over the dose (percent, logarithmic), one line a method."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    with _chart(200.0, key) as (figure, links):
-        axes = _axes(figure, left=38.0, right=10.0, top=8.0, bottom=34.0)
+    with chart(200.0, key) as (figure, links):
+        axes = plain_axes(figure, left=38.0, right=10.0, top=8.0, bottom=34.0)
         doses = sorted({d for c in curves for d in c.across if d > 0})
         axes.set_xscale("log")
-        _span_of(
+        set_span(
             axes, [v for c in curves for v in (*c.low, *c.high)] + ([best] if best is not None else []), vertical=True
         )
         if limit is not None:
-            axes.axhspan(-limit, limit, color=_FAINT, alpha=0.12, linewidth=0)
+            axes.axhspan(-limit, limit, color=FAINT, alpha=0.12, linewidth=0)
         if best is not None:
-            axes.axhline(best, color=_FAINT, linewidth=0.9, dashes=(2, 2))
+            axes.axhline(best, color=FAINT, linewidth=0.9, dashes=(2, 2))
         for place, curve in enumerate(curves):
-            colour = _colour(curve.index)
+            colour = colour_of(curve.index)
             shift = 1.0 + 0.03 * (place - (len(curves) - 1) / 2)  # so that whiskers of several methods stay apart
             across = [d * shift for d in curve.across]
             axes.vlines(across, curve.low, curve.high, color=colour, linewidth=1.4, alpha=0.7)
-            axes.plot(across, curve.middle, color=colour, linewidth=1.5, marker=_marker(curve.index), markersize=5.0)
+            axes.plot(across, curve.middle, color=colour, linewidth=1.5, marker=marker_of(curve.index), markersize=5.0)
         axes.set_xlim(doses[0] / 1.25, doses[-1] * 1.25)
         axes.xaxis.set_major_locator(FixedLocator(doses))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticklabels([f"{d:g}" for d in doses])
-        axes.set_xlabel("dose, % of the standard counts", fontsize=SMALL, color=_FAINT, labelpad=2)
-        axes.set_ylabel(unit, fontsize=SMALL, color=_FAINT, labelpad=2)
-        return _svg(figure, links, alt, key)
+        axes.set_xlabel("dose, % of the standard counts", fontsize=SMALL, color=FAINT, labelpad=2)
+        axes.set_ylabel(unit, fontsize=SMALL, color=FAINT, labelpad=2)
+        return as_svg(figure, links, alt, key)
 
 
 def froc(curves: Sequence[Curve], *, alt: str, key: str) -> str:
     """Sensitivity (percent) over false alarms a patient; `Curve.high` has the thresholds, written at the ends."""
-    with _chart(240.0, key, WIDE) as (figure, links):
-        axes = _axes(figure, left=38.0, right=18.0, top=8.0, bottom=34.0)
+    with chart(240.0, key, WIDE) as (figure, links):
+        axes = plain_axes(figure, left=38.0, right=18.0, top=8.0, bottom=34.0)
         for curve in curves:
-            colour = _colour(curve.index)
+            colour = colour_of(curve.index)
             axes.plot(
-                curve.across, curve.middle, color=colour, linewidth=1.3, marker=_marker(curve.index), markersize=4.5
+                curve.across, curve.middle, color=colour, linewidth=1.3, marker=marker_of(curve.index), markersize=4.5
             )
         longest = max(curves, key=lambda c: len(c.across))
         for i in sorted({0, len(longest.across) - 1}):
             axes.annotate(
                 f"{longest.high[i]:g} SUV", (longest.across[i], longest.middle[i]), xytext=(4, -10),
-                textcoords="offset points", fontsize=SMALL, color=_FAINT,
+                textcoords="offset points", fontsize=SMALL, color=FAINT,
             )  # fmt: skip
         axes.set_ylim(-4.0, 104.0)
         axes.set_xlim(
             -0.03 * max(max(c.across) for c in curves) - 0.02, 1.15 * max(max(c.across) for c in curves) + 0.1
         )
-        axes.set_xlabel("false alarms a patient", fontsize=SMALL, color=_FAINT, labelpad=2)
-        axes.set_ylabel("visible lesions found, %", fontsize=SMALL, color=_FAINT, labelpad=2)
-        return _svg(figure, links, alt, key)
+        axes.set_xlabel("false alarms a patient", fontsize=SMALL, color=FAINT, labelpad=2)
+        axes.set_ylabel("visible lesions found, %", fontsize=SMALL, color=FAINT, labelpad=2)
+        return as_svg(figure, links, alt, key)
 
 
 def quartiles(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float, float]:
@@ -280,22 +259,10 @@ def quartiles(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float,
     return float(low), float(middle), float(high)
 
 
-class _Links:
-    """A chart's points: matplotlib writes their number, `_svg` puts their address and name in its place."""
-
-    def __init__(self, count: int) -> None:
-        self.all = count <= MOST_LINKED
-        self.points: list[tuple[Point, bool]] = []
-
-    def add(self, point: Point, outside: bool) -> str:
-        self.points.append((point, outside))
-        return f"case:{len(self.points) - 1}"
-
-
-def _box(axes: "Axes", series: Series, points: Sequence[Point], y: float, half: float, links: _Links) -> None:
+def _box(axes: "Axes", series: Series, points: Sequence[Point], y: float, half: float, links: Links) -> None:
     if not points:
         return
-    colour = _colour(series.index)
+    colour = colour_of(series.index)
     values = np.array([p.value for p in points])
     low, middle, high = quartiles(values)
     reach = 1.5 * (high - low)
@@ -326,9 +293,9 @@ def _swarm(values: npt.NDArray[np.float64], axes: "Axes") -> npt.NDArray[np.floa
     return offsets
 
 
-def _scatter(axes: "Axes", points: Sequence[Point], outside: Sequence[bool], index: int, links: _Links) -> None:
+def _scatter(axes: "Axes", points: Sequence[Point], outside: Sequence[bool], index: int, links: Links) -> None:
     """Points at (across, value); those outside are larger, outlined and links; with few points all are links."""
-    colour, marker = _colour(index), _marker(index)
+    colour, marker = colour_of(index), marker_of(index)
     centre = float(np.median([p.value for p in points])) if points else 0.0
     far = sorted((p for p, out in zip(points, outside, strict=True) if out), key=lambda p: -abs(p.value - centre))
     far = far[:MOST_OUTLINED]
@@ -345,7 +312,7 @@ def _scatter(axes: "Axes", points: Sequence[Point], outside: Sequence[bool], ind
             drawn.set_urls([links.add(p, False) if p.href else None for p in calm])
     if far:
         drawn = axes.scatter(
-            [p.across for p in far], [p.value for p in far], s=30, marker=marker, color=colour, edgecolors=_INK,
+            [p.across for p in far], [p.value for p in far], s=30, marker=marker, color=colour, edgecolors=INK,
             linewidths=1.1, zorder=4,
         )  # fmt: skip
         drawn.set_urls([links.add(p, True) if p.href else None for p in far])
@@ -379,7 +346,7 @@ def _row_head(
         text += f"  n {len(points)}"
     if left_out:
         text += f" + {left_out} infinite"
-    _text(axes, 1.0, y, text, across="right", colour=_INK)
+    _text(axes, 1.0, y, text, across="right", colour=INK)
 
 
 def _text(axes: "Axes", x: float, y: float, text: str, *, across: Any, colour: str, weight: int = 400) -> None:
@@ -404,122 +371,3 @@ def _apart(values: Sequence[float | None], axes: "Axes", gap: float) -> list[flo
         places[0] = max(float(values[0] or 0.0), middle + gap * scale)
         places[2] = min(float(values[2] or 0.0), middle - gap * scale)
     return places
-
-
-def _colour(index: int) -> str:
-    return _METHODS[index % len(_METHODS)]
-
-
-def _marker(index: int) -> str:
-    return MARKERS[index % len(MARKERS)]
-
-
-def _span_of(axes: "Axes", values: Sequence[float], *, vertical: bool = False) -> None:
-    finite = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
-    low, high = min(finite), max(finite)
-    pad = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
-    (axes.set_ylim if vertical else axes.set_xlim)(low - pad, high + pad)
-
-
-def _positive_axis(axes: "Axes", values: Sequence[float], *, vertical: bool = False) -> str:
-    """An axis of values that are mostly positive: logarithmic if they span more than a factor of 20."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    finite = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
-    low, high = min(finite), max(finite)
-    axis = axes.yaxis if vertical else axes.xaxis
-    if low > 0.0 and high > 20.0 * low:
-        (axes.set_yscale if vertical else axes.set_xscale)("log")
-        (axes.set_ylim if vertical else axes.set_xlim)(low / 1.25, high * 1.25)
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_minor_formatter(NullFormatter())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        return "log"
-    pad = 0.06 * (high - low) or 0.1
-    if 0.0 <= low < 0.3 * high:
-        low, pad = -0.02 * high, 0.04 * high
-    else:
-        low -= pad
-    (axes.set_ylim if vertical else axes.set_xlim)(low, high + pad)
-    return "linear"
-
-
-@contextmanager
-def _chart(height: float, key: str, width: float = WIDTH, count: int = 0) -> Iterator[tuple["Figure", _Links]]:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    settings = {
-        "svg.fonttype": "none", "svg.hashsalt": key, "text.parse_math": False, "axes.unicode_minus": True,
-        "axes.formatter.useoffset": False, "path.simplify": False,
-    }  # fmt: skip
-    with rc_context(settings):
-        figure = Figure(figsize=(width / 72.0, height / 72.0))
-        FigureCanvasSVG(figure)
-        yield figure, _Links(count)
-
-
-def _axes(figure: "Figure", *, left: float, right: float, top: float, bottom: float) -> "Axes":
-    width, height = figure.get_figwidth() * 72.0, figure.get_figheight() * 72.0
-    axes = figure.add_axes(
-        (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
-    )
-    axes.set_facecolor("none")
-    for name, spine in axes.spines.items():
-        spine.set_visible(name == "bottom")
-        spine.set_color(_FAINT)
-        spine.set_linewidth(0.8)
-    axes.tick_params(labelsize=SMALL, colors=_FAINT, length=3, width=0.8, pad=3)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(True, color=_RULE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    return axes
-
-
-def _svg(figure: "Figure", links: _Links, alt: str, key: str) -> str:
-    """The figure as an SVG element for a page: themed, named, its ids made unique, its points' addresses in place."""
-    import io
-
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # it would rule the whole page
-    text = re.sub(r" ?font-family: [^;\"]*;?", "", text)
-    text = re.sub(r"font: ((?:\d+ )?[\d.]+px) [^;\"]*", r"font: \1 var(--sans)", text)
-    text = re.sub(r'\bid="', f'id="{key}-', text)
-    text = re.sub(r"url\(#", f"url(#{key}-", text)
-    text = re.sub(r'xlink:href="#', f'href="#{key}-', text)
-    text = re.sub(r'<a xlink:href="case:(\d+)"[^>]*>', lambda found: _link(*links.points[int(found[1])]), text)
-    box = re.search(r'viewBox="([^"]*)"', text)
-    body = text[text.index(">") + 1 :]
-    # Links inside must stay reachable, which role="img" would hide.
-    role = "group" if links.points else "img"
-    head = f'<svg class="chart" viewBox="{box[1] if box else ""}" role="{role}" aria-label="{html.escape(alt)}">'
-    return head + _tidy(body)
-
-
-def _link(point: Point, outside: bool) -> str:
-    reach = "" if outside else ' tabindex="-1"'
-    label = html.escape(point.label)
-    return f'<a href="{html.escape(point.href)}"{reach}><title>{label}</title>'
-
-
-def _tidy(body: str) -> str:
-    """Fewer bytes: two decimals are a hundredth of a pixel, and line breaks mean nothing."""
-    body = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), body)  # never the text between
-    body = re.sub(r"M ([\d.]+ [\d.]+) \s*L \1", r"M\1h0", body)
-    body = re.sub(r' transform="rotate\(-0 [^"]*"', "", body)
-    body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to groups
-    body = re.sub(r'<g clip-path="[^"]*">\s*(<use [^>]*/>)\s*</g>', r"\1", body)  # points lie inside their axes
-    return re.sub(r"\s*\n\s*", " ", body)
-
-
-def palette_index(methods: Sequence[str]) -> Mapping[str, int]:
-    """Colour and marker number of every method, by the order of the summary."""
-    return {name: i for i, name in enumerate(methods)}

@@ -153,9 +153,20 @@ class Profile:
 
 @dataclass(frozen=True)
 class Film:
-    """All pictures of a case."""
+    """All pictures of a case.
+
+    Attributes:
+        focus: in words, what the slices go through.
+        marked: whether a ring shows it.
+        strips: rows of pictures.
+        joints: joint histograms.
+        profile: profile through the focus.
+        has_uncertainty: whether any picture is of an uncertainty.
+        bytes: characters of all pictures as they stand in the page.
+    """
 
     focus: str
+    marked: bool
     strips: tuple[Strip, ...]
     joints: tuple[Joint, ...]
     profile: Profile
@@ -183,9 +194,9 @@ def film(planes: CasePlanes, windows: Windows, indices: Mapping[str, int], *, le
     size = sum(len(p.src) for s in strips for c in s.cells for p in c.panels) + sum(len(j.src) for j in joints)
     lesion = region_of(f"lesion:{planes.focus_name}")
     focus = f"the hottest lesion: {lesion}" if planes.focus_name else "the body’s centre"
-    return Film(
-        focus, tuple(strips), joints, _profile(planes, windows, indices), bool(planes.uncertainties), size
-    )  # fmt: skip
+    profile = _profile(planes, windows, indices)
+    marked, uncertain = bool(planes.focus_name), bool(planes.uncertainties)
+    return Film(focus, marked, tuple(strips), joints, profile, uncertain, size)
 
 
 def thumbnail(
@@ -288,7 +299,7 @@ def _panel(
     at = (planes.focus[across] - (shown[0].start or 0), planes.focus[up] - (shown[1].start or 0))
     place = (round(100.0 * (1 - (at[0] + 0.5) / width), 2), round(100.0 * (1 - (at[1] + 0.5) / height), 2))
     alt = f"{title}: {_PLANE_WORDS[name]}"
-    mark = None if name in PROJECTIONS else place
+    mark = place if planes.focus_name and name not in PROJECTIONS else None
     return Panel(src, alt, width * spacing[0], height * spacing[1], _SIDES[name], mark)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from pet_pipeline.evaluation.case import Row
 from pet_pipeline.reporting import charts, words
-from pet_pipeline.reporting.charts import Curve, Lines, Point, Series
+from pet_pipeline.reporting.canvas import Point
+from pet_pipeline.reporting.charts import Curve, Lines, Series
 from pet_pipeline.reporting.sections import figures_of, headline_metrics, pooled
 from pet_pipeline.reporting.words import BETTER, metric_of, number, region_of, titled, unit_of
 

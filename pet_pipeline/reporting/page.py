@@ -18,7 +18,7 @@ from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.case import Row
 from pet_pipeline.evaluation.report import METRICS_FILE, SUMMARY_FILE, read_metrics, read_summary
 from pet_pipeline.reporting import cases as sheets
-from pet_pipeline.reporting import groupcharts, images, prose, sections, words
+from pet_pipeline.reporting import groupcharts, images, lightboard, prose, sections, words
 from pet_pipeline.reporting.cases import CaseView, Scores
 from pet_pipeline.reporting.film import PROFILE_HEIGHT, PROFILE_WIDTH, Windows, film, thumbnail
 from pet_pipeline.reporting.planes import CasePlanes, slugs, volumes_beside
@@ -40,6 +40,9 @@ PICTURE_BUDGET = 3_500_000
 
 LEVELS = (160, 96, 64, 32)
 """Grey levels of the pictures, the first that fits the budget: 160 over 7 SUV are steps of 0.04."""
+
+MOST_NAMED = 3
+"""Methods that the title names; more are counted."""
 
 GENERATOR = "pet-pipeline report"
 """Marks our own pages, so that a stale one may be removed and nobody else's file is."""
@@ -224,7 +227,7 @@ def _group_page(
     by_id = {v.case_id: v for v in views}
     worst = [(w, by_id[w.case_id]) for w in sections.worst(summary, methods) if w.case_id in by_id]
     context: dict[str, Any] = {
-        "lights": sections.lights(summary, methods),
+        "lights": lightboard.lights(summary, methods),
         "slopes": sections.slopes(summary, methods),
         "lesion_totals": sections.lesion_totals(summary, methods),
         "lesion_bins": sections.lesion_bins(summary, methods),
@@ -293,10 +296,10 @@ def _render(
 
 
 def _title(result: Result) -> str:
-    names = words.listed(result.methods)
-    return (
-        f"{names} against {prose.typeset(str(result.summary.get('settings', {}).get('reference') or 'the reference'))}"
-    )
+    several = len(result.methods) > MOST_NAMED
+    names = words.counted(len(result.methods), "method") if several else words.listed(result.methods)
+    reference = prose.typeset(str(result.summary.get("settings", {}).get("reference") or "the reference"))
+    return f"{names} against {reference}"
 
 
 def _policy(scripts: Sequence[str]) -> str:

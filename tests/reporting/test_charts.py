@@ -6,12 +6,12 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from pet_pipeline.reporting.canvas import Point
 from pet_pipeline.reporting.charts import (
     MOST_MARKERS,
     MOST_OUTLINED,
     Curve,
     Lines,
-    Point,
     Series,
     bland_altman,
     box_plot,

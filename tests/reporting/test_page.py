@@ -4,13 +4,16 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
-from result_maker import make_result
+from result_maker import SPACING_MM, labels, make_result
 
 from pet_pipeline.errors import InputRefused
-from pet_pipeline.evaluation.report import NotScored
+from pet_pipeline.evaluation.case import Row
+from pet_pipeline.evaluation.report import CaseRecord, NotScored, Prediction, summarise, write_metrics, write_summary
 from pet_pipeline.reporting import page
 from pet_pipeline.reporting.page import missing_parts, write_report
+from pet_pipeline.reporting.planes import CasePlanes
 
 VOID = {"meta", "link", "img", "input", "br"}
 SVG_VOID = {"path", "circle", "use", "rect", "image"}
@@ -252,3 +255,22 @@ def test_two_hundred_cases_make_a_small_group_page(tmp_path):
     assert report.stat().st_size < 3_000_000
     assert len(list((folder / "cases").iterdir())) == 200
     assert Outline(report.read_text()).text.count("Missed lesions") > 200
+
+
+def test_a_page_of_mu_maps(tmp_path):
+    mu = np.array([0.0, 0.096, 0.1, 0.028, 0.12, 0.15], dtype=np.float32)[labels()]
+    CasePlanes.of(mu, {"atlas": 1.05 * mu}, SPACING_MM, quantity="mumap").save(tmp_path / "pictures/sub-1.npz")
+    rows = [
+        Row("sub-1", "atlas", region, metric, value, unit)
+        for region, metric, value, unit in (
+            ("body", "mu_mae", 0.0041, "cm-1"), ("body", "hu_mae", 45.2, "HU"), ("tissue:bone", "dice", 0.71, "1"),
+        )
+    ]  # fmt: skip
+    record = CaseRecord("sub-1", "sub-1", picture="pictures/sub-1.npz", methods={"atlas": Prediction("a")})
+    settings = {"quantity": "mumap", "reference": "the manifest's mu-maps", "kvp": 120.0}
+    write_metrics(tmp_path / "metrics.tsv", rows)
+    write_summary(tmp_path / "summary.json", summarise(rows, cases=[record], settings=settings))
+    text = Outline(write_report(tmp_path).read_text()).text
+    for part in ("cm⁻¹", "0.0041", "45.2", "Dice", "bone", "0.17", "tube voltage 120 kV", "No traffic lights"):
+        assert part in text, part
+    assert "SUVmean of organs" not in text
