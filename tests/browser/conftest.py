@@ -10,21 +10,10 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reporting"))
+from chromium import CHROMIUM, FLAGS, PATIENCE_MS, SOFTWARE_GL
 from result_maker import make_result
 
 from pet_pipeline.reporting.page import write_report
-
-CHROMIUM = Path(os.environ.get("PET_PIPELINE_CHROMIUM", "/usr/bin/chromium"))
-
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-)  # fmt: skip
-
-SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
-
-PATIENCE_MS = 240_000
-"""Software rendering on a busy machine is slow; nothing here is a measure of speed."""
 
 
 def _missing(reason: str) -> None:

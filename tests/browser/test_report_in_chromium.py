@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import CHROMIUM, FLAGS, PATIENCE_MS
+from chromium import CHROMIUM, FLAGS, PATIENCE_MS
 from result_maker import make_result
 
 from pet_pipeline.reporting.page import write_report

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import SHAPE, phantom_array
+from tiny_pet import SHAPE, phantom_array
 
 from pet_pipeline.cli.app import main
 from pet_pipeline.configs.schema import GridSettings

@@ -154,7 +154,7 @@ def test_how_a_batch_ends(statuses: list[int], expected: type[Exception] | None)
 
 
 def test_frames_of_a_series(translator: Translator, make_pet: MakePet, tmp_path: Path) -> None:
-    from conftest import phantom_array
+    from tiny_pet import phantom_array
 
     frames = np.stack([phantom_array(seed=0), 3.0 * phantom_array(seed=1)], axis=-1)
     path = make_pet("dyn.nii.gz", data=frames)
@@ -170,7 +170,7 @@ def test_frames_of_a_series(translator: Translator, make_pet: MakePet, tmp_path:
 
 
 def test_bqml_comes_back_as_bqml_or_suv(translator: Translator, make_pet: MakePet, tmp_path: Path) -> None:
-    from conftest import phantom_array
+    from tiny_pet import phantom_array
 
     path = make_pet("pet.nii.gz", data=phantom_array() * 5000.0, units="Bq/mL")
     facts = {"weight_kg": 70.0, "dose_mbq": 350.0, "minutes": 0.0}

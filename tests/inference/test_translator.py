@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHAPE, phantom_array
+from tiny_pet import SHAPE, phantom_array
 
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, ModelError, OutOfMemory, UsageError
