@@ -258,7 +258,7 @@ def _group_page(
         context["viewer"] = viewers.embedded(
             result.folder, summary.get("cases", ()), list(dict.fromkeys(order)), by_id, windows
         )
-        context["niivue"] = Markup(viewers.library_gzip_base64())
+        context["niivue"] = Markup(viewers.niivue_gzip_base64())
         scripts.append("viewer.js")
     return _render("report.html.j2", result, windows, context, scripts)
 

@@ -218,7 +218,7 @@ def embedded(
     return Embedded(cases, tuple(too_many), tuple(without), total, scales)
 
 
-def library_gzip_base64() -> str:
+def niivue_gzip_base64() -> str:
     """NiiVue's bundle, gzipped, base64: the page unpacks it only when the viewer is looked at."""
     return base64.b64encode((Path(__file__).parent / "static" / "niivue.umd.js.gz").read_bytes()).decode()
 

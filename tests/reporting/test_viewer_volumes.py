@@ -12,7 +12,7 @@ from result_maker import HOT, SHAPE, SPACING_MM, labels, make_result, volumes
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.reporting import viewer
 from pet_pipeline.reporting.page import missing_parts, write_report
-from pet_pipeline.reporting.viewer import library_gzip_base64, save_volumes
+from pet_pipeline.reporting.viewer import niivue_gzip_base64, save_volumes
 
 
 def _read(path, name: str) -> nib.Nifti1Image:
@@ -57,7 +57,7 @@ def test_grids_must_agree(tmp_path):
 def test_the_library_is_what_it_says():
     import base64
 
-    code = gzip.decompress(base64.b64decode(library_gzip_base64())).decode()
+    code = gzip.decompress(base64.b64decode(niivue_gzip_base64())).decode()
     assert "niivue" in code[:400]
     assert "</script" not in code.lower()
 
