@@ -170,6 +170,18 @@ def markdown(rows: Sequence[Row], patients: dict[str, str], methods: Sequence[st
     return "\n".join(lines)
 
 
+def by_organ(rows: Sequence[Row], patients: dict[str, str], method: str) -> str:
+    """Mean bias of SUVmean of each organ, and the mean of their sizes, as one sentence."""
+    table = groups(rows, patients=patients)
+    organs = [
+        f"{region.removeprefix('organ:')} {group.mean:+.0f}"
+        for (name, region, metric), group in table.items()
+        if name == method and region.startswith("organ:") and metric == "suv_mean_bias"
+    ]
+    size = table[method, ORGANS, "suv_mean_bias_absolute"].mean
+    return f"{method}, bias of SUVmean by organ, % (without signs {size:.1f} on average): {', '.join(organs)}."
+
+
 def difference(rows: Sequence[Row], patients: dict[str, str], better: str, other: str) -> str:
     """Paired differences, patient by patient, as one line of a table."""
     cells = []
@@ -286,6 +298,7 @@ def main() -> None:
         f"{len(pairs)} unseen patients, {DOSE:g} % dose, {arguments.seeds} sampling seeds, against the noise-free AC "
         "image; mean over patients [bootstrap 95 % interval]. Filter strengths are those best on these very patients.",
         markdown(rows, patients, methods),
+        by_organ(rows, patients, MADM),
         "Paired differences, patient by patient:",
         "\n".join(
             [
