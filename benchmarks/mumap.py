@@ -80,7 +80,8 @@ def by_model(maker: MumapMaker, options: MumapOptions, seconds: list[float], meg
 
 def canonical(path: Path) -> Volume:
     volume, _ = read(path)
-    return volume.oriented(volume.geometry.to_canonical()).with_data(volume.data, Unit.SUV)
+    turned = volume.canonical()
+    return turned.with_data(turned.data, Unit.SUV)
 
 
 def smoothed(volume: Volume) -> np.ndarray:

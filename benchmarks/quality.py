@@ -60,7 +60,7 @@ Predict = Callable[[Case], np.ndarray]
 def canonical(path: Path) -> Volume:
     """A volume turned to RAS+."""
     volume, _ = read(path)
-    return volume.oriented(volume.geometry.to_canonical())
+    return volume.canonical()
 
 
 def translated(translator: Translator, options: TranslateOptions) -> Predict:

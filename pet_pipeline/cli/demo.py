@@ -6,24 +6,28 @@ from typing import Annotated
 import typer
 
 from pet_pipeline.cli import choices
-from pet_pipeline.inference.defaults import DEFAULT_MODEL
+from pet_pipeline.inference.defaults import DEFAULT_MODEL, DEFAULT_MUMAP_MODEL
 
 
 def demo(
     output: Annotated[Path, typer.Option("--output", help="Folder of everything that is made.")] = Path("demo"),
     model: Annotated[str, typer.Option("--model", help="Built-in name or model folder.")] = DEFAULT_MODEL,
+    mumap_model: Annotated[
+        str, typer.Option("--mumap-model", help="Of the mu-maps: built-in name or model folder.")
+    ] = DEFAULT_MUMAP_MODEL,
     patients: Annotated[int, typer.Option("--patients", min=1, max=20, help="How many to simulate.")] = 2,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the cohort, e.g. phantom.slices=[60,80].")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Translate anew, e.g. with another model.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make results anew, e.g. with another model.")] = False,
     device: choices.Device = "auto",
     precision: choices.PrecisionOption = choices.Precision.AUTO,
     json: choices.Json = False,
 ) -> None:
-    """Simulate unseen patients at 5 % dose, translate them, compare with the truth, draw one of them.
+    """Simulate unseen patients at 5 % dose, translate them, make mu-maps, compare with the truth, draw one of them.
 
-    The table holds the NAC input, the CNN prior alone, the axial view alone and MADM, all against the noise-free truth.
+    The first table holds the NAC input, the CNN prior alone, the axial view alone and MADM, all against the noise-free
+    truth; the second the mu-maps of POUR-Net and of its first stage alone against the phantom's own.
     """
     import time
 
@@ -31,39 +35,60 @@ def demo(
     from pet_pipeline.cli.tables import print_table
 
     started = time.monotonic()
-    with messages.status("loading the model"):
-        from pet_pipeline.evaluation.tables import method_table
-        from pet_pipeline.inference import demonstration
+    with messages.status("loading the models"):
+        from pet_pipeline.evaluation.tables import method_table, mumap_table
+        from pet_pipeline.inference import demonstration as job
+        from pet_pipeline.inference.mumaps import MumapMaker
         from pet_pipeline.inference.translator import Translator
 
         translator = Translator.load(model, device=device, precision=precision.value)
+        maker = MumapMaker.load(mumap_model, device=device, precision=precision.value)
     with progress("simulate patients", patients) as tick:
-        manifest = demonstration.simulate_patients(
+        manifest = job.simulate_patients(
             output / "cohort", patients, changes=settings or [], on_patient=lambda name: tick(1, name)
         )
     table_file = output / "cohort" / "manifest.tsv"
-    with progress("translate", len(manifest.cases) * len(demonstration.METHODS)) as tick:
-        demonstration.translate_patients(
+    with progress("translate", len(manifest.cases) * len(job.TRANSLATIONS)) as tick:
+        job.translate_patients(
             table_file, output, translator, overwrite=overwrite, on_case=lambda result: tick(1, result.case_id)
         )
+    with progress("mu-maps", len(manifest.cases) * len(job.MUMAPS)) as tick:
+        job.map_patients(table_file, output, maker, overwrite=overwrite, on_case=lambda result: tick(1, result.case_id))
     with messages.status("scoring"):
-        rows, named = demonstration.score_patients(manifest, output)
-        picture = demonstration.draw_picture(manifest, output, rows)
+        pet, maps = (job.score_patients(route, manifest, output).rows for route in (job.PET, job.MUMAP))
+        shown = job.best_shown(manifest, pet)
+        pictures = job.draw_pet(shown, output, pet), job.draw_mumap(shown, output, maps)
     seconds = time.monotonic() - started
-    table = method_table(rows, patients=named, title="Unseen patients at 5 % dose against the noise-free truth")
+    people = {case.case_id: case.participant_id for case in manifest.cases}
+    tables = (
+        method_table(pet, patients=people, title="Unseen patients at 5 % dose against the noise-free truth"),
+        mumap_table(maps, patients=people, title="Their mu-maps at 511 keV against the phantoms'"),
+    )
+    reports = [output / route.folder / "report.html" for route in (job.PET, job.MUMAP)]
     if json:
-        lines = [dict(zip(table.header, line, strict=True)) for line in table.rows]
-        print_json({"table": lines, "picture": str(picture), "seconds": round(seconds, 1)})
+        lines = [[dict(zip(table.header, line, strict=True)) for line in table.rows] for table in tables]
+        print_json(
+            {
+                "table": lines[0],
+                "mumaps": lines[1],
+                "pictures": [str(path) for path in pictures],
+                "reports": [str(path) for path in reports],
+                "seconds": round(seconds, 1),
+            }
+        )
         return
-    print_table(table)
-    made = demonstration.folder_of(demonstration.MADM, output)
+    for table in tables:
+        print_table(table)
     for line in (
-        f"picture: {picture}",
-        f"volumes: {made} (each with a sidecar), scores: {output / 'metrics.tsv'}, {seconds:.0f} s in all",
+        f"pictures: {', '.join(map(str, pictures))}",
+        f"reports for your browser: {', '.join(map(str, reports))}",
+        f"volumes: {job.PET.place(output, job.MADM)}, {job.MUMAP.place(output, job.POUR_NET)} (each with a sidecar), "
+        f"{seconds:.0f} s in all",
         "",
         "Next, with your own NAC PET (NIfTI, SUV or Bq/mL):",
         "  pet-pipeline check YOUR_FILES --sheet sheet.png",
         "  pet-pipeline translate YOUR_FILES --output results",
+        "  pet-pipeline mumap YOUR_FILES --output maps",
         "or train on pairs, your own through a manifest or simulated ones (tiny: to see that it runs):",
         "  pet-pipeline simulate cohort --config cohort-tiny",
         "  pet-pipeline train madm --data cohort/manifest.tsv --output runs/first --config tiny",

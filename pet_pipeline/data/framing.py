@@ -40,7 +40,7 @@ class Frame:
 
     def forward(self, volume: Volume) -> Float32Array:
         """Voxels of any volume of the same patient in the box, zero beyond its field of view."""
-        turned = volume.oriented(volume.geometry.to_canonical())
+        turned = volume.canonical()
         gridded = turned if turned.geometry.matches(self.grid) else onto(turned, self.grid)
         return crop(gridded.data, self.start, self.shape)
 

@@ -69,7 +69,7 @@ def write_interfile(path: Path, volume: Volume) -> Path:
     if volume.unit is not Unit.CM1:
         raise InputRefused(f"{path}: unit {volume.unit.value} found; needed is a mu-map in cm^-1")
     _refuse_oblique(volume.geometry, path)
-    turned = volume.oriented(volume.geometry.to_canonical())
+    turned = volume.canonical()
     data = turned.data[::-1, ::-1, ::-1]  # right, front, head to left, back, feet
     spacing, shape = turned.geometry.spacing_mm, turned.geometry.shape
     last = np.append(np.asarray(shape) - 1.0, 1.0)

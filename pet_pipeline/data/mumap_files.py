@@ -109,7 +109,7 @@ def mumap_onto(volume: Volume, geometry: Geometry) -> Volume:
 
     Where the lattices agree the values are the same, bit for bit. Axes may be permuted and flipped.
     """
-    source = volume.oriented(volume.geometry.to_canonical())
+    source = volume.canonical()
     turn = geometry.to_canonical()
     target = geometry.reoriented(turn)
     start = aligned_start(source.geometry, target)

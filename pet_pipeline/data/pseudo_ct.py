@@ -64,7 +64,7 @@ def write_series(
     clipped = float(np.mean((hu.data < LOWEST_HU) | (hu.data > HIGHEST_HU)))
     if clipped > 0.0:
         warnings.append(f"{clipped:.2%} of the voxels lie outside {LOWEST_HU} to {HIGHEST_HU} HU and are clipped")
-    canonical = hu.oriented(hu.geometry.to_canonical())
+    canonical = hu.canonical()
     axial = canonical.oriented(Orientation((0, 1, 2), (True, True, False)))  # right, front, head to left, back, head
     common = _common(pydicom, axial, kvp, pet, now or datetime.datetime.now())
     folder.parent.mkdir(parents=True, exist_ok=True)

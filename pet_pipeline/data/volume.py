@@ -34,3 +34,7 @@ class Volume:
     def oriented(self, orientation: Orientation) -> "Volume":
         """The same places in the patient, axes permuted and flipped."""
         return Volume(orientation.apply(self.data), self.geometry.reoriented(orientation), self.unit)
+
+    def canonical(self) -> "Volume":
+        """The same places with axes that run to the patient's right-to-left, back-to-front, feet-to-head: RAS+."""
+        return self.oriented(self.geometry.to_canonical())

@@ -1,4 +1,4 @@
-"""The picture of a case: NAC, prediction, truth, difference; coronal slices and maximum-intensity projections.
+"""The picture of a case (PET or mu-map): NAC, prediction, truth, difference; coronal slices and projections.
 
 Drawn with matplotlib's objects and the Agg canvas: no window, no global state, safe in threads and workers.
 """
@@ -18,11 +18,34 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WINDOW_SUV = 7.0
-"""Upper end of the inverted grey scale, SUV: what readers of FDG PET are used to."""
 
-DIFFERENCE_SUV = 3.0
-"""Ends of the symmetric difference scale, SUV."""
+@dataclass(frozen=True)
+class Scale:
+    """How the values of a picture are shown.
+
+    Attributes:
+        high: upper end of the grey scale; the lower is 0.
+        difference: ends of the symmetric difference scale.
+        unit: of both.
+        colours: matplotlib's name of the grey scale, and
+        words: what a reader calls it.
+    """
+
+    high: float
+    difference: float
+    unit: str
+    colours: str
+    words: str
+
+
+SUV = Scale(7.0, 3.0, "SUV", "gray_r", "inverted grey")
+"""What readers of FDG PET are used to."""
+
+MU = Scale(0.16, 0.05, "cm⁻¹", "gray", "attenuation at 511 keV")
+"""Like a CT: bone bright (cortical bone at 511 keV has 0.17 cm^-1, water 0.096)."""
+
+_MEANS_TO_HIGH = 7.0
+"""The NAC image beside a mu-map is black at so many times its mean in the body, as PET is at SUV 7."""
 
 _INK = "#1d2733"
 _FAINT = "#6b7785"
@@ -37,14 +60,15 @@ class CasePicture:
 
     Attributes:
         nac: the input, not attenuation corrected; its scale is not SUV, so it is shown scaled to the truth's mean.
-        prediction: SUV.
-        truth: SUV.
+        prediction: in the unit of the scale, as is
+        truth: the reference.
         spacing_mm: voxel size.
         title: one line above the picture.
         subtitle: a smaller line below the title: figures of the case.
         lesions: mask of the lesions; the slice goes through the hottest, which is marked.
         body: mask within which the NAC image is matched to the truth; None for the whole grid.
         names: titles of the first three columns.
+        scale: of prediction and truth.
     """
 
     nac: Float32Array
@@ -56,6 +80,7 @@ class CasePicture:
     lesions: BoolArray | None = None
     body: BoolArray | None = None
     names: tuple[str, str, str] = ("NAC input", "MADM", "Truth")
+    scale: Scale = SUV
 
     def __post_init__(self) -> None:
         if not self.nac.shape == self.prediction.shape == self.truth.shape:
@@ -76,21 +101,20 @@ def focus_voxel(picture: CasePicture) -> tuple[int, int, int]:
     return i, j, k
 
 
-def case_figure(
-    picture: CasePicture, *, window_suv: float = WINDOW_SUV, difference_suv: float = DIFFERENCE_SUV
-) -> "Figure":
-    """Two rows (coronal slice, coronal maximum-intensity projection) by four columns, with colour bars in SUV.
+def case_figure(picture: CasePicture) -> "Figure":
+    """Two rows (coronal slice, coronal maximum-intensity projection) by four columns, with colour bars.
 
     The difference's projection is, along each ray, the difference of largest magnitude with its sign.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    nac, factor = _matched(picture)
+    scale = picture.scale
+    nac, note = _matched(picture)
     difference = picture.prediction - picture.truth
     x, y, z = focus_voxel(picture)
     left_mm, right_mm = _across(picture)
-    columns = [*zip(picture.names, (nac, picture.prediction, picture.truth), strict=True)]
+    shown = (nac, SUV, note), (picture.prediction, scale, scale.unit), (picture.truth, scale, scale.unit)
     panel_height = _PANEL_WIDTH_IN * picture.truth.shape[2] * picture.spacing_mm[2] / (right_mm - left_mm)
     size = (4 * _PANEL_WIDTH_IN + 0.9, 2 * panel_height + 1.85)
     figure = Figure(figsize=size, facecolor="white")
@@ -99,13 +123,13 @@ def case_figure(
         2, 4, left=0.5 / size[0], right=1 - 0.3 / size[0], top=1 - 1.0 / size[1], bottom=0.78 / size[1],
         wspace=0.04, hspace=0.03,
     )  # fmt: skip
-    for column, (name, volume) in enumerate(columns):
+    for column, (volume, look, below) in enumerate(shown):
         for row, plane in enumerate((volume[:, y, :], volume.max(axis=1))):
             axes = figure.add_subplot(grid[row, column])
-            grey = _show(axes, plane, picture.spacing_mm, "gray_r", 0.0, window_suv)
+            grey = _show(axes, plane, picture.spacing_mm, look.colours, 0.0, look.high)
             axes.set_xlim(right_mm, left_mm)
             if row == 0:
-                _head(axes, name, f"scaled × {factor:.2g}" if column == 0 and abs(factor - 1.0) > 0.01 else "SUV")
+                _head(axes, picture.names[column], below)
                 if picture.lesions is not None and picture.lesions.any():
                     _mark(axes, x * picture.spacing_mm[0], z * picture.spacing_mm[2])
             if column == 0:
@@ -113,7 +137,7 @@ def case_figure(
                 _sides(axes)
     for row, plane in enumerate((difference[:, y, :], _largest_magnitude(difference))):
         axes = figure.add_subplot(grid[row, 3])
-        colour = _show(axes, plane, picture.spacing_mm, "RdBu_r", -difference_suv, difference_suv)
+        colour = _show(axes, plane, picture.spacing_mm, "RdBu_r", -scale.difference, scale.difference)
         axes.set_xlim(right_mm, left_mm)
         if row == 0:
             _head(axes, "Difference", f"{picture.names[1]} − {picture.names[2].lower()}")
@@ -130,8 +154,8 @@ def case_figure(
         va="center",
     )
     figure.text(0.5 / size[0], 1 - 0.50 / size[1], picture.subtitle, fontsize=9, color=_FAINT, va="center")
-    _bar(figure, grid[1, 0:3], grey, size, "SUV (inverted grey)", [0, window_suv / 2, window_suv])
-    _bar(figure, grid[1, 3], colour, size, "difference, SUV", [-difference_suv, 0, difference_suv])
+    _bar(figure, grid[1, 0:3], grey, size, f"{scale.unit} ({scale.words})", [0, scale.high / 2, scale.high])
+    _bar(figure, grid[1, 3], colour, size, f"difference, {scale.unit}", [-scale.difference, 0, scale.difference])
     return figure
 
 
@@ -141,12 +165,19 @@ def save_figure(figure: "Figure", path: Path, *, dpi: int = 130) -> None:
         figure.savefig(temporary, dpi=dpi, format="png")
 
 
-def _matched(picture: CasePicture) -> tuple[FloatArray, float]:
-    """The NAC image scaled to the truth's mean in the body, and the factor: its own numbers are no SUV."""
+def _matched(picture: CasePicture) -> tuple[FloatArray, str]:
+    """The NAC image scaled to the truth's mean in the body, for its own numbers are no SUV, and what to write above it.
+
+    Beside a mu-map, which has no activity to match, its mean in the body gets a grey of its own.
+    """
     body = picture.body if picture.body is not None and picture.body.any() else np.ones(picture.nac.shape, bool)
     mean = float(picture.nac[body].mean(dtype=np.float64))
-    factor = float(picture.truth[body].mean(dtype=np.float64)) / mean if mean > 0.0 else 1.0
-    return picture.nac * factor, factor
+    of_activity = picture.scale is SUV
+    wanted = float(picture.truth[body].mean(dtype=np.float64)) if of_activity else SUV.high / _MEANS_TO_HIGH
+    factor = wanted / mean if mean > 0.0 else 1.0
+    if not of_activity:
+        return picture.nac * factor, "own scale"
+    return picture.nac * factor, f"scaled × {factor:.2g}" if abs(factor - 1.0) > 0.01 else SUV.unit
 
 
 def _across(picture: CasePicture) -> tuple[float, float]:

@@ -56,6 +56,20 @@ def method_table(rows: Sequence[Row], *, patients: Mapping[str, str] | None = No
     return Table(title, header, tuple(lines), _n_caption(rows, patients))
 
 
+def mumap_table(rows: Sequence[Row], *, patients: Mapping[str, str] | None = None, title: str = "Mu-maps") -> Table:
+    """Methods as rows, errors of mu in the body and overlap of tissues as columns: mean over patients."""
+    table = groups(rows, patients=patients)
+    wanted = (
+        (BODY, "mu_mae", "{:.4f}"), (BODY, "hu_mae", "{:.1f}"),
+        ("tissue:lung", "dice", "{:.3f}"), ("tissue:bone", "dice", "{:.3f}"),
+    )  # fmt: skip
+    lines = tuple(
+        (method, *(_cell(table.get((method, region, metric)), style) for region, metric, style in wanted))
+        for method in methods_of(rows)
+    )
+    return Table(title, ("method", "MAE cm^-1", "MAE HU", "Dice lung", "Dice bone"), lines, _n_caption(rows, patients))
+
+
 def tables(
     rows: Sequence[Row], *, patients: Mapping[str, str] | None = None, compared: Sequence[Comparison] = ()
 ) -> list[Table]:

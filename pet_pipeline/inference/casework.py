@@ -239,7 +239,7 @@ def _on_grid(path: Path, reference: Reference) -> Float32Array | None:
         volume, _ = read(path)
     except PetPipelineError:
         return None
-    volume = volume.oriented(volume.geometry.to_canonical())
+    volume = volume.canonical()
     if not volume.geometry.matches(reference.geometry, GRID_TOLERANCE_MM):
         volume, _ = onto(volume, reference.geometry)
     return volume.data.astype("float32", order="C")

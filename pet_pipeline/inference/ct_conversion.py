@@ -117,7 +117,7 @@ def ct_to_mumap(
     started = time.perf_counter()
     warnings = list(ct.warnings)
     voltage, voltage_from = _tube_voltage(ct, kvp, warnings)
-    source = ct.volume.oriented(ct.volume.geometry.to_canonical())
+    source = ct.volume.canonical()
     factors = _factors(source.geometry, None if grid is None else grid.geometry)
     mu = _scaled(source, voltage, factors)
     spacing = mu.geometry.spacing_mm

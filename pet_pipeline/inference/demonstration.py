@@ -1,37 +1,47 @@
-"""The whole job on patients nobody has seen: simulate, translate by four methods, score against the truth, draw."""
+"""The whole job on patients nobody has seen: simulate, translate, make mu-maps, score against the truth, draw."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.simulation import CohortSettings
+from pet_pipeline.data.couch import patient_mask
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import read
-from pet_pipeline.evaluation import report
 from pet_pipeline.evaluation.case import BODY, Row
-from pet_pipeline.evaluation.figures import CasePicture, case_figure, save_figure
+from pet_pipeline.evaluation.figures import MU, SUV, CasePicture, Scale, case_figure, save_figure
 from pet_pipeline.evaluation.regions import body_region
-from pet_pipeline.inference.batch import CaseResult, Work, failure, run
-from pet_pipeline.inference.jobs import collect
-from pet_pipeline.inference.options import InputOptions, TranslateOptions
-from pet_pipeline.inference.pairing import Pair
-from pet_pipeline.inference.scoring import load_pair, score_pair
+from pet_pipeline.inference.assessment import Assessment, assess, save
+from pet_pipeline.inference.batch import CaseResult, Procedure, Work, failure, run
+from pet_pipeline.inference.jobs import MUMAP_TAG, OUTPUT_TAG, collect
+from pet_pipeline.inference.mumaps import MumapMaker, MumapWork
+from pet_pipeline.inference.options import InputOptions, MumapOptions, TranslateOptions
+from pet_pipeline.inference.pairing import Matching, Pair, Quantity
+from pet_pipeline.inference.scoring import Reading, load_pair
 from pet_pipeline.inference.translator import Translator
+from pet_pipeline.mumap.targets import body_mumap
+from pet_pipeline.reporting.page import write_report
 from pet_pipeline.simulation.cohort import simulate_cohort
+from pet_pipeline.types import BoolArray, Float32Array
 
 INPUT = "NAC input"
 MADM = "MADM"
+POUR_NET = "POUR-Net"
 
-METHODS: Mapping[str, TranslateOptions] = {
+TRANSLATIONS: Mapping[str, TranslateOptions] = {
     "prior alone": TranslateOptions(prior_only=True),
     "axial view alone": TranslateOptions(views=("axial",)),
     MADM: TranslateOptions(),
 }
 """What is compared, all from one model; MADM as the model recommends it."""
+
+MUMAPS: Mapping[str, MumapOptions] = {"first stage alone": MumapOptions(stages=1), POUR_NET: MumapOptions()}
+"""Likewise: the network from PET alone, and the whole cascade with its population prior."""
 
 COHORT_PRESET = "cohort-test"
 
@@ -41,6 +51,50 @@ COHORT_CHANGES = (
 )  # fmt: skip
 """Patients of the kind the model was trained for, head to pelvis and with lesions so that there is something to see, by
 numbers and a seed that no training or test cohort has."""
+
+Told = Callable[[CaseResult], None]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One of the two things that are made of the patients' PET: translations, or mu-maps.
+
+    Attributes:
+        quantity: what is scored.
+        methods: what is compared.
+        folder: of volumes, scores, report; below the demonstration's.
+        shown: the method whose volume is drawn.
+        tag: ends the stems of the volumes.
+        reference: in words, what it is compared with.
+        scale: of the picture.
+    """
+
+    quantity: Quantity
+    methods: tuple[str, ...]
+    folder: str
+    shown: str
+    tag: str
+    reference: str
+    scale: Scale
+
+    def place(self, output: Path, method: str) -> Path:
+        """Where a method's volumes go."""
+        return output / self.folder / method.replace(" ", "-").lower()
+
+    def pair(self, case: Case, output: Path, method: str) -> Pair:
+        """A method's volume of a case beside its truth."""
+        truth = case.noise_free if self.quantity == "pet" else case.mumap
+        if truth is None:
+            raise ValueError(f"{case.case_id}: the cohort has no truth for it")
+        made = case.input if method == INPUT else self.place(output, method) / f"{case.case_id}{self.tag}.nii.gz"
+        return Pair(
+            case.case_id, case.participant_id, made, truth, case.labels, site=case.site, scanner=case.scanner,
+            dose=case.dose, condition=case.input,
+        )  # fmt: skip
+
+
+PET = Route("pet", (INPUT, *TRANSLATIONS), "pet", MADM, OUTPUT_TAG, "the noise-free AC PET", SUV)
+MUMAP = Route("mumap", tuple(MUMAPS), "mumap", POUR_NET, MUMAP_TAG, "the phantom's mu-map", MU)
 
 
 def simulate_patients(
@@ -60,79 +114,103 @@ def simulate_patients(
     return simulate_cohort(settings, folder, workers=workers, on_patient=on_patient)
 
 
-def folder_of(method: str, output: Path) -> Path:
-    """Where a method's volumes go."""
-    return output / method.replace(" ", "-").lower()
-
-
 def translate_patients(
-    manifest: Path,
-    output: Path,
-    translator: Translator,
-    *,
-    overwrite: bool = False,
-    on_case: Callable[[CaseResult], None] = lambda _: None,
+    manifest: Path, output: Path, translator: Translator, *, overwrite: bool = False, on_case: Told = lambda _: None
 ) -> None:
     """Translate every case of the manifest by every method, each into a folder of its own, as `translate` would.
 
     Raises:
         PetPipelineError: a case was refused or failed.
     """
-    for method, options in METHODS.items():
-        jobs = collect([manifest], folder_of(method, output))
-        error = failure(run(jobs, Work(translator, options, InputOptions(), overwrite), on_case))
-        if error is not None:
-            raise error
+    for method, options in TRANSLATIONS.items():
+        _make(PET, method, Work(translator, options, InputOptions(), overwrite), manifest, output, on_case)
 
 
-def pair_of(case: Case, method: str, output: Path) -> Pair:
-    """A method's volume of a case beside its noise-free truth."""
-    if case.noise_free is None:
-        raise ValueError(f"{case.case_id}: the cohort has no noise-free image")
-    made = case.input if method == INPUT else folder_of(method, output) / f"{case.case_id}_acsd.nii.gz"
-    return Pair(case.case_id, case.participant_id, made, case.noise_free, case.labels)
+def map_patients(
+    manifest: Path, output: Path, maker: MumapMaker, *, overwrite: bool = False, on_case: Told = lambda _: None
+) -> None:
+    """Make the mu-maps of every case by every method, as `mumap` would.
+
+    Raises:
+        PetPipelineError: a case was refused or failed.
+    """
+    for method, options in MUMAPS.items():
+        _make(MUMAP, method, MumapWork(maker, options, InputOptions(), overwrite), manifest, output, on_case)
 
 
-def score_patients(manifest: Manifest, output: Path) -> tuple[list[Row], dict[str, str]]:
-    """Scores of input and methods, also written as `metrics.tsv` and `summary.json`, and the patient of each case."""
-    rows = [
-        row
-        for method in (INPUT, *METHODS)
-        for case in manifest.cases
-        for row in score_pair(pair_of(case, method, output), method).rows
-    ]
-    patients = {case.case_id: case.participant_id for case in manifest.cases}
-    report.write_metrics(output / "metrics.tsv", rows)
-    settings = {"cohort": COHORT_PRESET, "changes": list(COHORT_CHANGES), "reference": "noise-free AC PET"}
-    report.write_summary(output / "summary.json", report.summarise(rows, patients=patients, settings=settings))
-    return rows, patients
+def _make(route: Route, method: str, work: Procedure, manifest: Path, output: Path, on_case: Told) -> None:
+    jobs = collect([manifest], route.place(output, method), route.tag)
+    error = failure(run(jobs, work, on_case))
+    if error is not None:
+        raise error
 
 
-def draw_picture(manifest: Manifest, output: Path, rows: Sequence[Row]) -> Path:
-    """The picture of the patient with most lesions: NAC, MADM, truth, difference; returns its path."""
-    lesion_rows = Counter(row.case_id for row in rows if row.region.startswith("lesion:"))
-    case = max(manifest.cases, key=lambda one: lesion_rows[one.case_id])
-    prediction, truth, _ = load_pair(pair_of(case, MADM, output))
-    nac, _ = read(case.input)
-    nac = nac.oriented(nac.geometry.to_canonical())
+def score_patients(route: Route, manifest: Manifest, output: Path) -> Assessment:
+    """Score every method; scores, summary, and the report that `evaluate` draws go into the route's folder."""
+    matchings = {
+        method: Matching(tuple(route.pair(case, output, method) for case in manifest.cases), route.reference)
+        for method in route.methods
+    }
+    folder = output / route.folder
+    assessment = assess(matchings, Reading(route.quantity), pictures=folder / "pictures")
+    settings = {
+        "method": route.methods[0], "cohort": COHORT_PRESET, "changes": list(COHORT_CHANGES),
+        "reference": route.reference, "quantity": route.quantity,
+    }  # fmt: skip
+    save(assessment, folder, settings, command="pet-pipeline demo")
+    write_report(folder)
+    return assessment
+
+
+def best_shown(manifest: Manifest, rows: Sequence[Row]) -> Case:
+    """The case with most lesions among the scores of PET."""
+    lesions = Counter(row.case_id for row in rows if row.region.startswith("lesion:"))
+    return max(manifest.cases, key=lambda case: lesions[case.case_id])
+
+
+def draw_pet(case: Case, output: Path, rows: Sequence[Row]) -> Path:
+    """NAC, MADM, truth and their difference as `demo.png`; the slice goes through the hottest lesion."""
+    prediction, truth, _ = load_pair(PET.pair(case, output, MADM))
     lesions = None
     if truth.labels is not None:
         lesions = np.isin(truth.labels, [s.index for s in truth.structures if s.kind == "lesion"])
+    body = body_region(truth.reference, truth.spacing_mm, truth.labels)[0]
+    told = _told(PET, case, rows, "psnr", "{:.1f} dB")
+    return _draw(case, prediction, truth.reference, body, told, PET, output / "demo.png", lesions)
+
+
+def draw_mumap(case: Case, output: Path, rows: Sequence[Row]) -> Path:
+    """NAC, POUR-Net's mu-map, truth and their difference as `demo-mumap.png`, all without the couch."""
+    made, _ = read(MUMAP.pair(case, output, POUR_NET).prediction)
+    truth = body_mumap(case)
+    told = _told(MUMAP, case, rows, "hu_mae", "{:.0f} HU")
+    body = patient_mask(truth.data, truth.geometry.spacing_mm)
+    return _draw(case, made.canonical().data, truth.data, body, told, MUMAP, output / "demo-mumap.png")
+
+
+def _draw(
+    case: Case, made: Float32Array, truth: Float32Array, body: BoolArray, told: str, route: Route, path: Path,
+    lesions: BoolArray | None = None,
+) -> Path:  # fmt: skip
+    nac = read(case.input)[0].canonical()
     picture = CasePicture(
-        nac=nac.data.astype(np.float32, copy=False),
-        prediction=prediction,
-        truth=truth.reference,
-        spacing_mm=truth.spacing_mm,
+        nac=nac.data,
+        prediction=made,
+        truth=truth,
+        spacing_mm=nac.geometry.spacing_mm,
         title=f"Simulated patient {case.participant_id}, {case.dose:g} % dose",
-        subtitle=", ".join(f"{method}: {_psnr(rows, case.case_id, method):.1f} dB" for method in (INPUT, *METHODS)),
+        subtitle=told,
         lesions=lesions,
-        body=body_region(truth.reference, truth.spacing_mm, truth.labels)[0],
+        body=body,
+        names=(INPUT, route.shown, "Truth"),
+        scale=route.scale,
     )
-    path = output / "demo.png"
     save_figure(case_figure(picture), path)
     return path
 
 
-def _psnr(rows: Sequence[Row], case_id: str, method: str) -> float:
-    wanted = (case_id, method, BODY, "psnr")
-    return next((r.value for r in rows if (r.case_id, r.method, r.region, r.metric) == wanted), math.nan)
+def _told(route: Route, case: Case, rows: Sequence[Row], metric: str, figure: str) -> str:
+    """A figure of the case by every method, in one line."""
+    wanted = (case.case_id, BODY, metric)
+    mine = {row.method: row.value for row in rows if (row.case_id, row.region, row.metric) == wanted}
+    return ", ".join(f"{method}: {figure.format(mine.get(method, math.nan))}" for method in route.methods)

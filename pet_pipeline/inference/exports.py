@@ -147,7 +147,7 @@ def _couch(mumap: Volume, stated: Mapping[str, Any]) -> bool:
     """Whether the map has a couch: its sidecar says so, else it is looked for."""
     if isinstance(stated.get("Couch"), bool):
         return bool(stated["Couch"])
-    turned = mumap.oriented(mumap.geometry.to_canonical())
+    turned = mumap.canonical()
     couch = couch_of(turned.data, turned.geometry.spacing_mm)
     return bool(couch.sum(dtype="float64") > NO_COUCH * turned.data.sum(dtype="float64"))
 

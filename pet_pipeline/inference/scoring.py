@@ -302,7 +302,7 @@ def _number(text: str | None) -> float | None:
 
 def _canonical(path: Path) -> Volume:
     volume, _ = read(path)
-    return volume.oriented(volume.geometry.to_canonical())
+    return volume.canonical()
 
 
 def _voxels(volume: Volume) -> Float32Array:

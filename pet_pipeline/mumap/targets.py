@@ -20,5 +20,5 @@ def body_mumap(case: Case) -> Volume:
     if case.mumap is None:
         raise UsageError(f"{case.case_id}: the manifest has no mumap; needed is one a row: convert ct makes them")
     volume, _ = read_mumap(case.mumap)
-    turned = volume.oriented(volume.geometry.to_canonical())
+    turned = volume.canonical()
     return turned.with_data(without_couch(turned.data, turned.geometry.spacing_mm))

@@ -24,7 +24,7 @@ def test_the_slice_goes_through_the_hottest_lesion_or_the_middle(picture):
 
 
 def test_panels_show_what_their_titles_say(picture):
-    figure = case_figure(picture, window_suv=7.0, difference_suv=3.0)
+    figure = case_figure(picture)
     images = [a.images[0] for a in figure.axes if a.images and a.get_xlabel() == ""]
     panels = {(a.get_title(), a.images[0].get_cmap().name): a for a in figure.axes if a.images and a.get_title()}
     assert [title for title, _ in panels] == ["NAC input", "MADM", "Truth", "Difference"]
