@@ -1,13 +1,14 @@
 """What mu-maps are worth: every method's map of the same unseen patients, and the PET corrected with it.
 
     python benchmarks/mumap.py --cohort build/mumap/test --output build/mumap --model POUR-Net=phantom-mumap-5mm
-        --model U-Net=build/mumap/run-unet/model --model OUR-Net=build/mumap/run-our/model --madm phantom-fdg-5mm
+        --model "OUR-Net alone=phantom-mumap-5mm@1" --model OUR-Net=build/mumap/run-our/model
+        --model U-Net=build/mumap/run-unet/model --madm phantom-fdg-5mm
 
 Simulates the test patients with their sinograms (or finds them finished). Maps are made of the 5 % NAC image; each then
 corrects one and the same sinogram, noise-free and at the doses given, and is compared with the CT's map on it.
-Rows: the body's outline filled with water, each model, its first stage alone (where it has several). Then the end
-points against the noise-free truth at 5 %: MADM directly, OSEM with each map and with the CT's, and these filtered.
-Prints Markdown; writes metrics.tsv and figures.json.
+Rows: the body's outline filled with water, the true map on the PET's grid (the bound), each model (`@N`: its first N
+stages). Then the end points against the noise-free truth at 5 %: MADM directly, OSEM with each map and with the CT's,
+and these filtered. Prints Markdown; writes metrics.tsv and figures.json.
 """
 
 import argparse
@@ -48,6 +49,7 @@ from pet_pipeline.units import Unit, sigma_mm_from_fwhm_mm
 
 DOSE = 5.0
 WATER, CT, MADM = "water in the outline", "CT", "MADM directly"
+BOUND = "the true map on the PET's grid"
 FILTER_MM = 10.0
 COLUMNS = (
     ("mu MAE cm^-1", BODY, "mu_mae", "{:.4f}"),
@@ -63,6 +65,11 @@ def water(volume: Volume, _: Case, stored: StoredSinogram) -> Volume:
     """The outline of the NAC image filled with water, without couch, on the PET's grid."""
     filled = Volume(water_mumap(stored, DOSE), stored.geometry, Unit.CM1)
     return mumap_onto(filled, volume.geometry)
+
+
+def bound(volume: Volume, case: Case, _: StoredSinogram) -> Volume:
+    """The true map, without couch, at the resolution of any map made here: no network can do better."""
+    return mumap_onto(body_mumap(case), volume.geometry)
 
 
 def by_model(maker: MumapMaker, options: MumapOptions, seconds: list[float], megabytes: list[float]) -> Maker:
@@ -160,7 +167,7 @@ def main() -> None:
     parser.add_argument("--config", default="cohort-test", help="preset or file of the test cohort")
     parser.add_argument("--set", action="append", default=[], help="key=value of the test cohort")
     parser.add_argument("--output", type=Path, default=Path("build/mumap"))
-    parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER", help="repeatable")
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER[@STAGES]", help="repeatable")
     parser.add_argument("--madm", help="model of the direct way, e.g. phantom-fdg-5mm")
     parser.add_argument("--patients", type=int, help="fewer test patients, for a quick look")
     parser.add_argument(
@@ -175,19 +182,16 @@ def main() -> None:
     with progress("simulate the test patients", settings.patients) as tick:
         manifest = simulate_cohort(settings, arguments.cohort, on_patient=lambda name: tick(1, name))
     cases = [case for case in manifest.select(dose=DOSE).cases if "lesion_free_of" not in case.extra]
-    makers: dict[str, Maker] = {WATER: water}
+    makers: dict[str, Maker] = {WATER: water, BOUND: bound}
     costs: dict[str, tuple[list[float], list[float]]] = {}
     device = ""
     for text in arguments.model:
         name, _, folder = text.partition("=")
+        folder, _, stages = folder.partition("@")
         maker = MumapMaker.load(folder or name)
         device = f"{describe(maker.compute.device)}, {maker.compute.precision}"
-        variants = {name: MumapOptions()}
-        if maker.cascade.stages > 1:
-            variants[f"{name}, stage 1"] = MumapOptions(stages=1)
-        for variant, options in variants.items():
-            costs[variant] = ([], [])
-            makers[variant] = by_model(maker, options, *costs[variant])
+        costs[name] = ([], [])
+        makers[name] = by_model(maker, MumapOptions(stages=int(stages) if stages else None), *costs[name])
     translator = Translator.load(arguments.madm) if arguments.madm else None
     rows: list[Row] = []
     with progress("score", len(cases)) as tick:
