@@ -27,7 +27,7 @@ BUILTIN = Path(__file__).resolve().parents[1] / "pet_pipeline" / "models" / "bui
 
 MOST_MB = 20.0
 
-BASELINES = ("our", "unet", "diffusion")
+BASELINES = ("unet", "our", "diffusion")
 
 INTENDED_USE = (
     "Research and demonstration, not diagnosis. Mu-maps at 511 keV of adults, head to thighs, from 18F-FDG PET of 5 to "

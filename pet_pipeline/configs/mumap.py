@@ -80,8 +80,17 @@ class MumapTrainingSettings(Settings):
     unet: MuUNetSettings = MuUNetSettings()
     population: PopulationSettings = PopulationSettings()
     gradient_weight: float = Field(0.5, ge=0, description="of the gradient difference beside L1")
+    square_weight: float = Field(
+        4.0, ge=0, description="of the squared error beside L1: where tissue is in doubt, mu is then nearer its mean, "
+        "which a line integral needs, than its median"
+    )  # fmt: skip
     augmentation: AugmentationSettings = AugmentationSettings()
+    under_optimiser: OptimiserSettings | None = Field(
+        None, description="of the first stage's under-representation branch alone, a U-Net, before the whole: a step "
+        "costs a sixth; None: all from the start"
+    )  # fmt: skip
     optimiser: OptimiserSettings = Field(OptimiserSettings(batch=2), description="of the first stage")
+    later_under_optimiser: OptimiserSettings | None = Field(None, description="likewise of each later stage")
     later_optimiser: OptimiserSettings = Field(OptimiserSettings(batch=2), description="of each later stage")
     diffusion: TrainingSettings = Field(TrainingSettings(), description="with method=diffusion: prior and denoisers")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 where the processor has it")

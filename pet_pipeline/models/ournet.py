@@ -7,6 +7,7 @@ and the places of exchange are ours. mu is given in multiples of water's, 0.096 
 """
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -146,6 +147,9 @@ class OurNet(MuUNet):
         self.late_to_under = nn.Conv3d(narrow, wide, between, stride=between, bias=False)
         self.late_to_over = convolution(3, wide, narrow, kernel=1)
         self._between = float(between)
+        # The branch begins silent: with the weights of a trained U-Net the whole starts as that U-Net.
+        for layer in (self.lower[-1], self.early_to_under, self.late_to_under):
+            nn.init.zeros_(cast(Tensor, layer.weight))
 
     def _features(self, inputs: Tensor) -> Tensor:
         detail = self.detail(inputs)

@@ -27,6 +27,7 @@ from pet_pipeline.configs.mumap import (
     MumapTrainingSettings,
     MuUNetSettings,
 )
+from pet_pipeline.configs.schema import OptimiserSettings
 from pet_pipeline.data.dataset import PackedCase
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.manifest import Manifest
@@ -205,8 +206,6 @@ def _train_stage(
 ) -> list[tuple[Fold, nn.Module]]:
     """The stage's network of each fold, in their order."""
     settings = this.settings
-    architecture = "muunet" if settings.method == "unet" else "ournet"
-    channels = (PET,) if stage == 1 else settings.channels
     trained = []
     for index, fold in enumerate(folds):
         if stage > 1 and settings.folds == 1:  # those whom the first stage never met
@@ -214,32 +213,53 @@ def _train_stage(
         mine = tuple(case for case in cases if case.participant_id in fold.learns_from)
         if not mine:
             raise UsageError(f"stage {stage}: no training participant is left; add patients or lower prior_share")
-        name = f"stage{stage}{fold.name}"
-        resolved = {**_shape(settings).model_dump(), "inputs": len(channels)}
-        optimiser = settings.optimiser if stage == 1 else settings.later_optimiser
+        watched = bool(this.validation) and index == len(folds) - 1
+        trained.append((fold, _train_network(this, stage, f"stage{stage}{fold.name}", mine, watched=watched)))
+    return trained
+
+
+def _train_network(this: _Run, stage: int, name: str, cases: Sequence[PackedCase], *, watched: bool) -> nn.Module:
+    """One network: where it is asked for first its under-representation branch alone, then the whole of it."""
+    settings = this.settings
+    channels = (PET,) if stage == 1 else settings.channels
+    whole = "muunet" if settings.method == "unet" else "ournet"
+    network: nn.Module | None = None
+    for group, architecture in (("under_optimiser", "muunet"), ("optimiser", whole)):
+        optimiser: OptimiserSettings | None = getattr(settings, group if stage == 1 else f"later_{group}")
+        if optimiser is None:
+            continue
+        phase = name if group == "optimiser" else f"{name}-under"
+        shape = _shape(settings) if architecture == whole else MuUNetSettings
+        resolved = {key: getattr(_shape(settings), key) for key in shape.model_fields} | {"inputs": len(channels)}
+        begun = fresh(architecture, resolved, settings.seed, phase)
+        if network is not None:
+            begun.load_state_dict({**begun.state_dict(), **network.state_dict()})
         watch = partial(
             mumap_figures, cases=this.validation, stage=stage, normalisation=settings.normalisation,
             compute=this.compute,
         )  # fmt: skip
-        one = Stage(
-            name,
-            fresh(architecture, resolved, settings.seed, name),
+        step = Stage(
+            phase,
+            begun,
             optimiser,
-            partial(mumap_batch, mine, settings, optimiser, channels, stage, name),
-            partial(mumap_loss, gradient_weight=settings.gradient_weight),
-            watch if this.validation and index == len(folds) - 1 else None,
-            _identity(settings, stage, architecture, resolved, cases=len(mine)),
+            partial(mumap_batch, cases, settings, optimiser, channels, stage, phase),
+            partial(mumap_loss, gradient_weight=settings.gradient_weight, square_weight=settings.square_weight),
+            watch if watched else None,
+            _identity(settings, stage, architecture, resolved, cases=len(cases)),
         )
-        trained.append((fold, this.session.train(one).eval()))
-    return trained
+        network = this.session.train(step).eval()
+    assert network is not None  # the optimiser of the whole is always set
+    return network
 
 
 def _identity(
     settings: MumapTrainingSettings, stage: int, architecture: str, network: Mapping[str, Any], *, cases: int
 ) -> str:
     """What a checkpoint must agree with; a first stage is the same whatever comes after it."""
-    groups = ["seed", "grid", "normalisation", "augmentation", "gradient_weight"]
-    groups += ["optimiser"] if stage == 1 else ["optimiser", "later_optimiser", "folds", "prior_share", "population"]
+    groups = ["seed", "grid", "normalisation", "augmentation", "gradient_weight", "square_weight"]
+    groups += ["under_optimiser", "optimiser"]
+    if stage > 1:
+        groups += ["later_under_optimiser", "later_optimiser", "folds", "prior_share", "population"]
     dumped = settings.model_dump(mode="json")
     content = {name: dumped[name] for name in groups}
     return json.dumps(

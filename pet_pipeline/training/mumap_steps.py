@@ -58,15 +58,16 @@ def mumap_batch(
     return {INPUTS: stacked(arrays), TARGET: stacked([TARGET]), VALID: stacked([VALID])}
 
 
-def mumap_loss(network: nn.Module, batch: Batch, *, gradient_weight: float) -> Tensor:
-    """L1 and gradient difference, in multiples of water's mu, where the mu-map was measured.
+def mumap_loss(network: nn.Module, batch: Batch, *, gradient_weight: float, square_weight: float) -> Tensor:
+    """L1, squared error and gradient difference, in multiples of water's mu, where the mu-map was measured.
 
-    L = <|p - t|> + w sum over axes of <|d p - d t|> / 3, d the difference of neighbouring voxels (gradient difference:
-    Mathieu, Couprie, LeCun, ICLR 2016, with exponent 1).
+    L = <|p - t|> + s <(p - t)^2> + w sum over axes of <|d p - d t|> / 3, d the difference of neighbouring voxels
+    (gradient difference: Mathieu, Couprie, LeCun, ICLR 2016, with exponent 1).
     """
     error = network(batch[INPUTS]).float() - batch[TARGET]
     valid = batch[VALID]
-    loss: Tensor = (error.abs() * valid).sum() / valid.sum().clamp_min(1.0)
+    pointwise = error.abs() + square_weight * error.square()
+    loss: Tensor = (pointwise * valid).sum() / valid.sum().clamp_min(1.0)
     for axis in (2, 3, 4):
         both = valid.narrow(axis, 1, valid.shape[axis] - 1) * valid.narrow(axis, 0, valid.shape[axis] - 1)
         steps = error.diff(dim=axis).abs() * both

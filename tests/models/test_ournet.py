@@ -104,6 +104,16 @@ def test_every_exchange_and_branch_changes_the_answer(part: str) -> None:
     assert float((network(volume) - before).abs().max()) > 1e-4
 
 
+@torch.no_grad()
+def test_with_a_trained_under_branch_it_starts_as_that_u_net() -> None:
+    for inputs in (1, 4):
+        u_net = make("muunet", inputs)
+        whole = NETWORKS["ournet"](inputs)
+        whole.load_state_dict({**whole.state_dict(), **u_net.state_dict()})
+        volume = torch.rand(1, inputs, 16, 16, 16)
+        torch.testing.assert_close(whole(volume), u_net(volume))
+
+
 def reach(network: nn.Module) -> Tensor:
     """Where a change of one voxel of the input is felt, (x, y, z)."""
     volume = torch.zeros(1, 1, 48, 48, 48)

@@ -263,24 +263,28 @@ def test_activity_is_augmented_and_attenuation_is_not(manifest: Manifest, unbrok
         np.testing.assert_array_equal(flipped[name], plain[name][::-1])
 
 
-def test_the_loss_is_l1_and_gradient_difference_where_the_map_was_measured() -> None:
+def test_the_loss_is_l1_square_and_gradient_difference_where_the_map_was_measured() -> None:
     class Ramp(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x
 
+    def loss(batch: dict[str, torch.Tensor], gradient: float, square: float = 0.0) -> float:
+        return float(mumap_loss(Ramp(), batch, gradient_weight=gradient, square_weight=square))
+
     shape = (1, 1, 4, 4, 6)
     target = torch.zeros(shape)
     offset = {"inputs": torch.full(shape, 0.25), "target": target, "valid": torch.ones(shape)}
-    assert float(mumap_loss(Ramp(), offset, gradient_weight=0.5)) == pytest.approx(0.25)
+    assert loss(offset, 0.5) == pytest.approx(0.25)
+    assert loss(offset, 0.5, 4.0) == pytest.approx(0.25 + 4.0 * 0.0625)
     slope = torch.arange(6.0).expand(shape) * 0.1
     ramp = {**offset, "inputs": slope}
-    assert float(mumap_loss(Ramp(), ramp, gradient_weight=0.6)) == pytest.approx(0.25 + 0.6 * 0.1 / 3, rel=1e-5)
+    assert loss(ramp, 0.6) == pytest.approx(0.25 + 0.6 * 0.1 / 3, rel=1e-5)
     wrong = slope.clone()
     wrong[..., 3:] = 99.0
     valid = torch.ones(shape)
     valid[..., 3:] = 0.0
     masked = {"inputs": wrong, "target": target, "valid": valid}
-    assert float(mumap_loss(Ramp(), masked, gradient_weight=0.6)) == pytest.approx(0.1 + 0.6 * 0.1 / 3, rel=1e-5)
+    assert loss(masked, 0.6) == pytest.approx(0.1 + 0.6 * 0.1 / 3, rel=1e-5)
 
 
 def test_images_are_chosen_once_and_for_all() -> None:
