@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from pet_pipeline._version import __version__
-from pet_pipeline.data.dicom_series import LPS_TO_RAS, Series, load_pydicom
+from pet_pipeline.data.dicom_files import load_pydicom
+from pet_pipeline.data.dicom_series import Series
+from pet_pipeline.data.dicom_slices import LPS_TO_RAS
 from pet_pipeline.data.mumap_files import axial_coverage
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, UsageError
