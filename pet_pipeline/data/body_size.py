@@ -1,5 +1,6 @@
 """What a patient weighs without fat, should weigh, and how large the skin is: the other denominators of SUV."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ def ideal_weight_kg(_weight_kg: float, height_m: float, male: bool) -> float:
 
 def surface_1000cm2(weight_kg: float, height_m: float, _male: bool) -> float:
     """Body surface, Du Bois 1916, in units of 1000 cm^2, so that per kg of body it is in cm^2 per g."""
-    return 0.007184 * weight_kg**0.425 * (100.0 * height_m) ** 0.725 * 10.0
+    return 0.07184 * math.pow(weight_kg, 0.425) * math.pow(100.0 * height_m, 0.725)
 
 
 _FORMULAS: Mapping[str, Callable[[float, float, bool], float]] = {

@@ -28,8 +28,8 @@ _NO_VOLUME = ("LOCALIZER", "MIP", "REPROJECTION")
 """Values of ImageType of pictures that are no part of a volume."""
 
 _GROUPED_BY = (
-    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "SeriesNumber", "ImageType", "CorrectedImage",
-    "Manufacturer",
+    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "SeriesNumber",
+    "ImageType", "CorrectedImage", "Manufacturer",
 )  # fmt: skip
 
 
@@ -130,9 +130,7 @@ def only_series(folder: Path, modality: str) -> SeriesFiles:
         raise InputRefused(f"{folder}: {there} found; needed is one {modality} series")
     if len(of_kind) > 1:
         listed = "; ".join(series.label for series in of_kind[:6])
-        raise InputRefused(
-            f"{folder}: {len(of_kind)} {modality} series found ({listed}); needed is the folder of one"
-        )
+        raise InputRefused(f"{folder}: {len(of_kind)} {modality} series found ({listed}); needed is the folder of one")
     return of_kind[0]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pet_pipeline.data.dicom_files import SeriesFiles, codes, number, read_headers, text
+from pet_pipeline.data.dicom_files import SeriesFiles, number, read_headers, text
 from pet_pipeline.data.dicom_series import copies_warning, rescaled
 from pet_pipeline.data.dicom_slices import Slices, arrange, frames
 from pet_pipeline.data.dicom_suv import Scaling, Stated, scaling
@@ -76,7 +76,7 @@ def read_pet(files: SeriesFiles, *, frame: int | None = None, stated: Stated | N
     volumes = frames(images, name)
     if frame is None and len(volumes) > 1:
         raise InputRefused(
-            f"{name}: {len(volumes)} frames found; needed is one volume: --frame 0 to {len(volumes) - 1}, or --frame all"
+            f"{name}: {len(volumes)} frames found; needed is one: --frame 0 to {len(volumes) - 1}, or --frame all"
         )
     if not 0 <= (frame or 0) < len(volumes):
         raise InputRefused(
@@ -118,8 +118,7 @@ def _facts(files: SeriesFiles, slices: Slices, scale: Scaling) -> dict[str, Any]
         "PatientSize": size.height_m,
         "PatientSex": size.sex,
         "FrameDuration": None if duration_ms is None else duration_ms / 1000.0,
-        "SliceInterpolated": True if slices.weights is not None else None,
-
+        "SlicesInterpolated": True if slices.weights is not None else None,
     }
     if dose is not None:
         injected_s = round(-60.0 * dose.start_minutes, 3)
@@ -132,6 +131,9 @@ def _facts(files: SeriesFiles, slices: Slices, scale: Scaling) -> dict[str, Any]
             "ImageDecayCorrected": True,
             "ImageDecayCorrectionTime": injected_s if dose.admin else 0.0,
         }
+    if dose is not None and scale.unit is Unit.RELATIVE and (duration_ms or scale.units == "PROPCPS"):
+        seconds = 1.0 if scale.units == "PROPCPS" else (duration_ms or 0.0) / 1000.0
+        facts["SUVPerScale"] = dose.suv_per_bqml / seconds
     return {name: value for name, value in facts.items() if value is not None}
 
 

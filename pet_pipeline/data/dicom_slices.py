@@ -130,16 +130,14 @@ def arrange(images: Sequence[Image], name: str) -> Slices:
     sideways = places - along[:, None] * normal - (places[0] - along[0] * normal)
     if np.abs(sideways).max() > max(PLACE_TOLERANCE_MM, 0.01 * usual) * len(places):
         raise InputRefused(f"{name}: sheared by a tilted gantry; needed is an untilted series")
-    count, weights, warnings = len(ordered), None, ()
+    count, weights, warnings = len(ordered), None, tuple[str, ...]()
     step = (along[-1] - along[0]) / (count - 1)
     off = float(np.abs(along - (along[0] + step * np.arange(count))).max())
     if off > max(PLACE_TOLERANCE_MM, UNEVEN * step):
         count = round((along[-1] - along[0]) / usual) + 1
         step = (along[-1] - along[0]) / (count - 1)
         weights = _interpolation(along, along[0] + step * np.arange(count))
-        warnings = (
-            f"slices {distances.min():.2f} to {distances.max():.2f} mm apart: interpolated to {step:.2f} mm",
-        )
+        warnings = (f"slices {distances.min():.2f} to {distances.max():.2f} mm apart: interpolated to {step:.2f} mm",)
     spacing = [float(value) for value in first.PixelSpacing]
     affine = np.eye(4)
     affine[:3, 0] = row * spacing[1]

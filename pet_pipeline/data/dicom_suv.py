@@ -11,7 +11,7 @@ from typing import Any
 
 from pet_pipeline.data.body_size import BodySize
 from pet_pipeline.data.dicom_files import codes, number, text
-from pet_pipeline.data.dicom_times import acquisitions, injection, philips_factor, scan_starts
+from pet_pipeline.data.dicom_times import Moment, acquisitions, injection, philips_factor, scan_starts
 from pet_pipeline.data.isotopes import HALF_LIFE_S, HALF_LIFE_TOLERANCE, of_half_life, plain_isotope
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.units import Unit, suv_from_bqml
@@ -52,6 +52,7 @@ class Dose:
         isotope: such as f18.
         half_life_s: as stated.
         injected_mbq: at the time of injection.
+        start: of the scan; a date is no number that may leave, so it stays out of sidecars.
         start_minutes: from injection to the start of the scan.
         minutes: from injection to the moment that each slice's values refer to.
         frame_decay: of each slice, by what values that decay within the frame are multiplied; 1 where corrected.
@@ -62,6 +63,7 @@ class Dose:
     isotope: str
     half_life_s: float
     injected_mbq: float
+    start: Moment
     start_minutes: float
     minutes: tuple[float, ...]
     frame_decay: tuple[float, ...]
@@ -109,8 +111,8 @@ def scaling(headers: Sequence[Any], everything: Sequence[Any], stated: Stated, n
     """
     first, warnings = headers[0], list[str]()
     own = codes(first, "Units")[0] if codes(first, "Units") else ""
-    units = stated.units or own
-    if stated.units and own and own != stated.units and not {own, stated.units} <= set(RELATIVE_UNITS):
+    units = own if own in RELATIVE_UNITS and stated.units in RELATIVE_UNITS else stated.units or own
+    if stated.units and own and own != stated.units and units != own:
         warnings.append(f"the option says {stated.units}, the header other Units: the option is used")
     size = _size(first, stated, warnings, name)
     isotope = _isotope(first, warnings, name)
@@ -120,12 +122,13 @@ def scaling(headers: Sequence[Any], everything: Sequence[Any], stated: Stated, n
         factor = 1.0 / size.per_bodyweight(kind, name)
         dose = _dose_if_known(headers, everything, stated, size, name)
         return Scaling(Unit.SUV, Unit.SUV, units, (factor,) * count, dose, size, isotope, tuple(warnings))
-    philips = [philips_factor(header, 0x00) for header in headers] if units == "CNTS" else []
+    private = units == "CNTS" and stated.units is None
+    philips = [philips_factor(header, 0x00) for header in headers] if private else []
     if philips and None not in philips:
         dose = _dose_if_known(headers, everything, stated, size, name)
         factors = tuple(float(one) for one in philips if one is not None)
         return Scaling(Unit.SUV, Unit.SUV, units, factors, dose, size, isotope, tuple(warnings))
-    activity = [philips_factor(header, 0x09) for header in headers] if units == "CNTS" else []
+    activity = [philips_factor(header, 0x09) for header in headers] if private else []
     if units == "BQML" or (activity and None not in activity):
         to_bqml = [float(one) for one in activity if one is not None] if units == "CNTS" else [1.0] * count
         dose = _dose(headers, everything, stated, size, warnings, name)
@@ -211,7 +214,7 @@ def _dose(
     )
     decays = tuple(1.0 if corrected else _frame_decay(header, half_life_s, name) for header in headers)
     isotope = _isotope(first, [], name)
-    return Dose(isotope, half_life_s, injected_mbq, start_minutes, minutes, decays, per_bqml, admin)
+    return Dose(isotope, half_life_s, injected_mbq, start, start_minutes, minutes, decays, per_bqml, admin)
 
 
 def radiopharmaceutical(header: Any) -> Any:

@@ -26,8 +26,9 @@ _PHILIPS = (0x7053, "Philips PET Private Group")
 def injection(radiopharmaceutical: Any, scan: Moment, header: Any, name: str) -> tuple[Moment, tuple[str, ...]]:
     """When the tracer was injected, and what to warn of.
 
-    RadiopharmaceuticalStartDateTime is used where it lies in the day before the scan. Else, also where de-identification
-    has moved the dates apart, the time of day of it or of RadiopharmaceuticalStartTime: the last before the scan.
+    RadiopharmaceuticalStartDateTime is used where it lies in the day before the scan. Else, also where
+    de-identification moved the dates apart, the time of day of RadiopharmaceuticalStartTime or of it: the last before
+    the scan.
 
     Raises:
         InputRefused: neither attribute is there.
@@ -36,12 +37,12 @@ def injection(radiopharmaceutical: Any, scan: Moment, header: Any, name: str) ->
     if stamp is not None and scan - LONGEST <= stamp <= scan:
         return stamp, ()
     clock = _clock(text(radiopharmaceutical, "RadiopharmaceuticalStartTime"))
-    if clock is None and stamp is None:
+    time = clock if stamp is None or clock is not None else stamp - _midnight(stamp)
+    if time is None:
         raise InputRefused(
             f"{name}: RadiopharmaceuticalStartDateTime and RadiopharmaceuticalStartTime missing; needed is one of "
             "them, or --minutes"
         )
-    time = clock if clock is not None else stamp - _midnight(stamp)  # type: ignore[operator]
     moment = _midnight(scan) + time
     if moment > scan:  # injected the evening before
         moment -= DAY
