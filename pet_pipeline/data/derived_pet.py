@@ -94,7 +94,7 @@ def _common(derived: DerivedPet) -> Any:
     data.AttenuationCorrectionMethod = "predicted by a network, not measured"
     data.ScatterCorrectionMethod = "predicted by a network, not measured"
     data.CollimatorType = data.Laterality = ""
-    data.PatientOrientationCodeSequence, data.PatientGantryRelationshipCodeSequence = [], []
+    _orientation(data)
     data.Units = _UNITS[derived.volume.unit]
     if derived.volume.unit is Unit.SUV:
         data.SUVType = "BW"
@@ -104,6 +104,25 @@ def _common(derived: DerivedPet) -> Any:
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 1
     data.RescaleIntercept = "0"
     return data
+
+
+def _orientation(data: Any) -> None:
+    """PatientPosition in the codes that PET has instead (context groups 19, 20 and 21)."""
+    position = data.PatientPosition
+    del data.PatientPosition
+    recumbent = _code("102538003", "SCT", "recumbent")
+    recumbent.PatientOrientationModifierCodeSequence = [_code(*_LYING[position[2:]])]
+    data.PatientOrientationCodeSequence = [recumbent]
+    data.PatientGantryRelationshipCodeSequence = [_code(*_ENTERING[position[:2]])]
+
+
+_LYING = {
+    "S": ("40199007", "SCT", "supine"),
+    "P": ("1240000", "SCT", "prone"),
+    "DR": ("102535000", "SCT", "right lateral decubitus"),
+    "DL": ("102536004", "SCT", "left lateral decubitus"),
+}
+_ENTERING = {"HF": ("102540008", "SCT", "headfirst"), "FF": ("102541007", "SCT", "feet-first")}
 
 
 def _decay(data: Any, source: PetSeries) -> None:
@@ -130,7 +149,7 @@ def _decay(data: Any, source: PetSeries) -> None:
     item.RadionuclideTotalDose = decimal(dose.injected_mbq * 1e6)
     item.RadionuclideHalfLife = decimal(dose.half_life_s)
     # models take no other isotope; a header that names none stays without
-    item.RadionuclideCodeSequence = [_code("C-111A1", "SRT", "^18^Fluorine")] if dose.isotope == "f18" else []
+    item.RadionuclideCodeSequence = [_code("77004003", "SCT", "^18^Fluorine")] if dose.isotope == "f18" else []
     data.RadiopharmaceuticalInformationSequence = [item]
     if source.scaling.size.weight_kg is not None:
         data.PatientWeight = decimal(source.scaling.size.weight_kg)
