@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pet_pipeline.inference.options import InputOptions
+    from pet_pipeline.inference.options import InputOptions, RelativeScale
 
 
 class Solver(StrEnum):
@@ -57,7 +57,8 @@ class Precision(StrEnum):
 
 
 Inputs = Annotated[
-    list[Path], typer.Argument(help="NIfTI files, folders of them, or a manifest.tsv.", show_default=False)
+    list[Path],
+    typer.Argument(help="NIfTI files, folders of them or of DICOM series, or a manifest.tsv.", show_default=False),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:i.")]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Of the networks; auto: bf16 where native.")]
@@ -79,6 +80,13 @@ Frame = Annotated[
     str | None,
     typer.Option("--frame", metavar="I|all", help="Which volume of a 4D file, from 0; all: one output each."),
 ]
+Scale = Annotated[
+    Path | None,
+    typer.Option("--scale", metavar="JSON", help="Factor of relative values, from convert fit-scale: they become SUV."),
+]
+KeepIds = Annotated[
+    bool, typer.Option("--keep-ids", help="DICOM output keeps the patient's ID and study; name and birth date never.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 
 
@@ -91,6 +99,7 @@ def input_options(
     fill_nan: bool,
     assume_spacing: str | None,
     frame: str | None,
+    scale: Path | None = None,
 ) -> "InputOptions":
     """The checked options about input files.
 
@@ -109,7 +118,14 @@ def input_options(
         fill_nan=fill_nan,
         assume_spacing_mm=None if assume_spacing is None else _three_numbers(assume_spacing),
         frame=None if frame is None else _frame(frame),
+        scale=None if scale is None else _scale(scale),
     )
+
+
+def _scale(path: Path) -> "RelativeScale":
+    from pet_pipeline.inference.scale_fit import read_scale
+
+    return read_scale(path)
 
 
 def _three_numbers(text: str) -> tuple[float, ...]:

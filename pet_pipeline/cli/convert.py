@@ -1,4 +1,4 @@
-"""`pet-pipeline convert`: CTs to mu-maps, mu-maps to what a reconstruction takes."""
+"""`pet-pipeline convert`: PET series to SUV, CTs to mu-maps, mu-maps to what a reconstruction takes."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from pet_pipeline.inference.outcomes import Outcome
 
-app = typer.Typer(help="Convert CTs to mu-maps, and mu-maps to what a reconstruction takes.", no_args_is_help=True)
+app = typer.Typer(
+    help="Convert PET series to SUV, CTs to mu-maps, mu-maps to what a reconstruction takes.", no_args_is_help=True
+)
 
 
 class To(StrEnum):
@@ -23,6 +25,86 @@ class To(StrEnum):
     INTERFILE = "interfile"
     HU = "hu"
     DICOM = "dicom"
+
+
+class PetUnit(StrEnum):
+    """What a written PET value means."""
+
+    SUV = "suv"
+    SUVLBM = "suvlbm"
+    SUVBSA = "suvbsa"
+    BQML = "bqml"
+    RELATIVE = "relative"
+
+
+@app.command("pet")
+def convert_pet(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder of a DICOM series, or a NIfTI file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="PET, .nii.gz; a sidecar beside it.")],
+    unit: Annotated[
+        PetUnit | None,
+        typer.Option("--unit", help="suv is SUVbw; without it SUVbw, or relative where no factor is known."),
+    ] = None,
+    series: Annotated[
+        int | None, typer.Option("--series", help="SeriesNumber, where the folder has several PET series.")
+    ] = None,
+    frame: Annotated[
+        int | None, typer.Option("--frame", min=0, help="Which volume of a dynamic series, from 0.")
+    ] = None,
+    input_unit: choices.InputUnitOption = None,
+    weight_kg: choices.WeightKg = None,
+    dose_mbq: choices.DoseMbq = None,
+    minutes: choices.Minutes = None,
+    scale: choices.Scale = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make an existing output anew.")] = False,
+    json: choices.Json = False,
+) -> None:
+    """A PET as NIfTI in SUVbw (or lbm, bsa, Bq/mL, relative), with a sidecar without name, ID, birth date or free text.
+
+    Exit status: 0 done, 2 usage, 3 refused, 4 another output is in the way.
+    """
+    from pet_pipeline.inference import pet_conversion
+
+    _refuse_name(source, out)
+    text = None if frame is None else str(frame)
+    reading = choices.input_options(input_unit, None, weight_kg, dose_mbq, minutes, False, None, text, scale)
+    wanted = None if unit is None else pet_conversion.PetUnit(unit.value)
+    _run(
+        source,
+        out,
+        json,
+        lambda: pet_conversion.convert_pet(
+            source, out, unit=wanted, series=series, reading=reading, overwrite=overwrite
+        ),
+    )
+
+
+@app.command("fit-scale")
+def fit_scale(
+    relative: Annotated[Path, typer.Argument(metavar="RELATIVE", help="Relative images: a file, or a folder of them.")],
+    reference: Annotated[
+        Path, typer.Argument(metavar="REFERENCE", help="AC images in SUV or Bq/mL, of the same names.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The factor, .json, for --scale.")],
+    json: choices.Json = False,
+) -> None:
+    """What activity a scanner's relative unit means, from pairs: translate relative series, give their AC images.
+
+    Exit status: 0 done, 2 usage, 3 refused.
+    """
+    from pet_pipeline.cli.console import messages, print_json, results
+    from pet_pipeline.inference import scale_fit
+
+    with messages.status("fitting"):
+        fit = scale_fit.fit_scale(relative, reference, out)
+    if json:
+        print_json(fit.as_json())
+        return
+    spread = "" if fit.spread_percent is None else f", spread {fit.spread_percent:.1f} %"
+    line = f"{fit.scale.bqml_per_unit:.5g} Bq/mL per {fit.scale.units} ({len(fit.of_case)} pairs{spread}): {out}"
+    results.print(line, highlight=False, soft_wrap=True)
+    for warning in fit.warnings:
+        messages.print(f"  {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("ct")
@@ -73,8 +155,9 @@ def convert_mumap(
     ] = 120.0,
     pet_series: Annotated[
         Path | None,
-        typer.Option("--pet-series", help="Folder of the PET's DICOM series: its patient and frame of reference."),
+        typer.Option("--pet-series", help="Folder of the PET's DICOM series: its frame of reference and times."),
     ] = None,
+    keep_ids: choices.KeepIds = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make an existing file anew (not a folder).")] = False,
     json: choices.Json = False,
 ) -> None:
@@ -91,7 +174,13 @@ def convert_mumap(
         out,
         json,
         lambda: exports.convert_mumap(
-            source, out, exports.Format(to.value), kvp=kvp, pet_series=pet_series, overwrite=overwrite
+            source,
+            out,
+            exports.Format(to.value),
+            kvp=kvp,
+            pet_series=pet_series,
+            keep_ids=keep_ids,
+            overwrite=overwrite,
         ),
     )
 
@@ -101,7 +190,7 @@ def _refuse_name(source: Path, out: Path) -> None:
     from pet_pipeline.errors import UsageError
 
     if not is_nifti(out):
-        raise UsageError(f"{out}: a mu-map is written as NIfTI; give a name ending in .nii or .nii.gz")
+        raise UsageError(f"{out}: this is written as NIfTI; give a name ending in .nii or .nii.gz")
     if out.resolve() == source.resolve():
         raise UsageError(f"{out}: would overwrite its own input; give another name")
 

@@ -51,6 +51,11 @@ def translate(
     fill_nan: choices.FillNan = False,
     assume_spacing: choices.AssumeSpacing = None,
     frame: choices.Frame = None,
+    scale: choices.Scale = None,
+    dicom_out: Annotated[
+        bool, typer.Option("--dicom-out", help="Also write each result as a derived DICOM series, X_acsd_dicom/.")
+    ] = False,
+    keep_ids: choices.KeepIds = False,
     json: choices.Json = False,
 ) -> None:
     """Translate PET volumes; each result lies on its input's grid, with a sidecar that tells how it was made.
@@ -61,11 +66,14 @@ def translate(
     """
     from pet_pipeline.cli.cases import report
     from pet_pipeline.cli.console import messages, progress
+    from pet_pipeline.errors import UsageError
     from pet_pipeline.inference.jobs import collect
     from pet_pipeline.inference.options import TranslateOptions, checked
 
+    if keep_ids and not dicom_out:
+        raise UsageError("--keep-ids: only a DICOM series has an ID; give --dicom-out too")
     reading = choices.input_options(
-        input_unit, output_unit, weight_kg, dose_mbq, minutes, fill_nan, assume_spacing, frame
+        input_unit, output_unit, weight_kg, dose_mbq, minutes, fill_nan, assume_spacing, frame, scale
     )  # fmt: skip
     options = checked(
         TranslateOptions,
@@ -81,11 +89,11 @@ def translate(
     )
     jobs = collect(inputs, output)
     with messages.status("loading the model"):
-        from pet_pipeline.inference.batch import Work, run
+        from pet_pipeline.inference.batch import DicomOut, Work, run
         from pet_pipeline.inference.translator import Translator
 
         translator = Translator.load(model, device=device, precision=precision.value)
-        work = Work(translator, options, reading, overwrite)
+        work = Work(translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None)
         work.record()  # options that the model cannot follow are refused before the first file
     with progress("translate", len(jobs)) as tick:
         results = run(jobs, work, lambda result: tick(1, result.case_id))

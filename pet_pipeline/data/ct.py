@@ -93,9 +93,8 @@ def read_ct(path: Path) -> CtImage:
     data = volume.data  # just read: nobody else holds it
     data[padding] = AIR_HU
     found += _oddities(data, padding, volume.geometry.voxel_ml)
-    agent = str(facts.get("ContrastBolusAgent") or facts.get("ContrastBolusIngredient") or "").strip()
-    if agent:
-        found.append(f"contrast agent ({agent}): iodine is scaled as if it were bone, mu there is too high")
+    if str(facts.get("ContrastBolusAgent") or facts.get("ContrastBolusIngredient") or "").strip():
+        found.append("contrast agent: iodine is scaled as if it were bone, mu there is too high")
     return CtImage(
         Volume(data, volume.geometry, Unit.HU), path, digest, _kvp(facts, str(path)), template, tuple(found), frame
     )

@@ -6,22 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pet_pipeline.data.isotopes import HALF_LIFE_TOLERANCE, isotope_name
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.units import HALF_LIFE_F18_S
 
-HALF_LIFE_TOLERANCE = 0.02
-"""Half-lives of F-18 in sidecars (6582 to 6588 s) differ by far less, those of other isotopes by far more."""
-
 _MBQ_PER_UNIT = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3, "mci": 37.0, "uci": 0.037, "ci": 37000.0}
-_ELEMENTS = {
-    "fluorine": "f",
-    "fluor": "f",
-    "carbon": "c",
-    "gallium": "ga",
-    "copper": "cu",
-    "zirconium": "zr",
-    "oxygen": "o",
-}
 _LEAST_BQ = 1e4
 """A dose without a unit is in Bq by DICOM; below this it can only be MBq, as some GE sites store it."""
 
@@ -100,17 +89,6 @@ def tracer_warnings(facts: Mapping[str, Any]) -> list[str]:
     if "fdg" in plain or ("fluor" in plain and "glucose" in plain):
         return []
     return [f"the sidecar names the tracer {tracer}; models here are for FDG"]
-
-
-def isotope_name(text: str) -> str:
-    """Element and mass number in one spelling.
-
-    Example:
-        >>> {isotope_name(t) for t in ("F18", "18F", "F-18", "[18F]", "^18^Fluorine", "Fluorine-18")}
-        {'f18'}
-    """
-    letters = "".join(re.findall(r"[a-z]+", text.lower()))
-    return _ELEMENTS.get(letters, letters) + "".join(re.findall(r"\d+", text))
 
 
 def _corrected(facts: Mapping[str, Any]) -> bool:

@@ -165,7 +165,9 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give a .nii or .nii.gz file that exists")
     if not is_nifti(path):
-        raise InputRefused(f"{path}: not a NIfTI name; needed is a file ending in .nii or .nii.gz")
+        raise InputRefused(
+            f"{path}: not a NIfTI name; needed is a file ending in .nii or .nii.gz, or the folder of a DICOM series"
+        )
     try:
         with path.open("rb") as file:
             packed = file.read(2) == _GZIP_MAGIC

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data import nifti
-from pet_pipeline.data.files import sha256_of
+from pet_pipeline.data.derived_pet import DerivedPet, write_derived
 from pet_pipeline.data.volume import Volume
+from pet_pipeline.errors import InputRefused
 from pet_pipeline.inference import outcomes, sidecar
 from pet_pipeline.inference.cautions import cautions, refuse_grid
 from pet_pipeline.inference.intake import Intake, frames_wanted, take_in
@@ -35,6 +36,7 @@ class Made:
 
     Attributes:
         images: file -> volume on the input's grid, in its output unit; the job's target among them.
+        series: folder -> what is written there as a DICOM series.
         facts: what the sidecar says besides input, model and options.
         warnings: one line each.
     """
@@ -42,6 +44,7 @@ class Made:
     images: Mapping[Path, Volume]
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    series: Mapping[Path, DerivedPet] = field(default_factory=dict)
 
 
 class Procedure(Protocol):
@@ -90,6 +93,13 @@ class Procedure(Protocol):
 
 
 @dataclass(frozen=True)
+class DicomOut:
+    """That a derived DICOM series is written beside each result, and whether it keeps the patient's ID."""
+
+    keep_ids: bool = False
+
+
+@dataclass(frozen=True)
 class Work:
     """A translation of every file of a batch."""
 
@@ -97,6 +107,7 @@ class Work:
     options: TranslateOptions
     reading: InputOptions
     overwrite: bool = False
+    dicom: DicomOut | None = None
 
     @property
     def seed(self) -> int:
@@ -122,14 +133,21 @@ class Work:
         sampler = self.translator.sampler(self.options).model_dump(mode="json")
         reading = self.reading.model_dump(mode="json", exclude_none=True)
         asked = {"prior_only": self.translator.prior_only(self.options), "precision": self.translator.precision_asked}
-        return {**sampler, **asked, **reading}
+        identity = {"keep_ids": True} if self.dicom is not None and self.dicom.keep_ids else {}
+        return {**sampler, **asked, **reading, **identity}
 
     def products(self, job: Job) -> tuple[Path, ...]:
-        """The translated image."""
-        return (job.target,)
+        """The translated image, and its series where it is wanted."""
+        return (job.target,) if self.dicom is None else (job.target, job.dicom_folder)
 
     def make(self, intake: Intake, job: Job) -> Made:
-        """Translate."""
+        """Translate.
+
+        Raises:
+            InputRefused: a DICOM series is wanted of an input that is none, or of relative values.
+        """
+        if self.dicom is not None:
+            refuse_undicom(intake, str(job.source))
         translation = self.translator.translate(intake.volume, self.options, job.case_id)
         gpu = translation.peak_device_memory_mb
         facts = {
@@ -139,7 +157,26 @@ class Work:
             "peak_memory_mb": translation.peak_memory_mb,
             **({} if gpu is None else {"peak_device_memory_mb": gpu}),
         }
-        return Made({job.target: intake.outgoing(translation.volume)}, facts, translation.warnings)
+        result = intake.outgoing(translation.volume)
+        series = {}
+        if self.dicom is not None and intake.series is not None:
+            made_by = f"{self.description.name} {self.description.version}"
+            series = {job.dicom_folder: DerivedPet(result, intake.series, made_by, self.dicom.keep_ids)}
+        return Made({job.target: result}, facts, translation.warnings, series)
+
+
+def refuse_undicom(intake: Intake, name: str) -> None:
+    """Refuse what cannot become a derived DICOM series.
+
+    Raises:
+        InputRefused: so it is.
+    """
+    if intake.series is None:
+        raise InputRefused(f"{name}: a NIfTI file; --dicom-out needs a DICOM series as input")
+    if intake.output_unit is Unit.RELATIVE:
+        raise InputRefused(
+            f"{name}: relative values; --dicom-out needs SUV or Bq/mL: --scale with the scanner's factor"
+        )
 
 
 def run(
@@ -168,7 +205,7 @@ def _run_job(job: Job, work: Procedure) -> Iterator[CaseResult]:
     frames: tuple[int | None, ...] = (None,)
     with_frame = job
     try:
-        frames = frames_wanted(job.source, work.reading.frame)
+        frames = frames_wanted(job.source, work.reading.frame, job.series)
     except Exception as error:
         yield outcomes.mishap(job.case_id, job.source, job.target, error)
         return
@@ -183,7 +220,7 @@ def _run_job(job: Job, work: Procedure) -> Iterator[CaseResult]:
 
 def _run_case(job: Job, frame: int | None, work: Procedure) -> CaseResult:
     plan: dict[str, Any] = {
-        "input": {"path": str(job.source), "sha256": sha256_of(job.source)},
+        "input": {"path": str(job.source), "sha256": job.sha256},
         "model": work.identity(),
         "options": {**work.record(), **({} if frame is None else {"frame": frame})},
         "seed": work.seed,
@@ -191,11 +228,11 @@ def _run_case(job: Job, frame: int | None, work: Procedure) -> CaseResult:
     products = work.products(job)
     if not work.overwrite and outcomes.is_finished(job.target, plan) and all(path.exists() for path in products):
         return CaseResult(job.case_id, job.source, job.target, "skipped", "finished by an earlier run")
-    intake = take_in(job.source, work.reading, frame)
+    intake = take_in(job.source, work.reading, frame, job.series)
     refuse_grid(work.description, intake.template.geometry, str(job.source))
     warnings = [
         *intake.warnings,
-        *cautions(work.description, intake.template.geometry, simulated=intake.simulated),
+        *cautions(work.description, intake.template.geometry, simulated=intake.simulated, nac=intake.nac),
     ]
     made = work.make(intake, job)
     warnings += made.warnings
@@ -204,6 +241,8 @@ def _run_case(job: Job, frame: int | None, work: Procedure) -> CaseResult:
     job.sidecar.unlink(missing_ok=True)  # an old sidecar must not vouch for the new image
     for path, volume in made.images.items():
         nifti.write(path, volume, intake.template)
+    for folder, derived in made.series.items():
+        write_derived(folder, derived)
     sidecar.finish(job.sidecar, job.target, content)
     return CaseResult(job.case_id, job.source, job.target, "done", "; ".join(warnings))
 
@@ -220,6 +259,7 @@ def _content(
             "spacing_mm": [round(value, 6) for value in geometry.spacing_mm],
         },
         "Simulated": intake.simulated,
+        **({"examination": dict(intake.facts)} if intake.facts else {}),
         "model": plan["model"],
         "options": plan["options"],
         "seed": plan["seed"],

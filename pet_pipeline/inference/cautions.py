@@ -53,15 +53,20 @@ def refuse_grid(description: ModelDescription, geometry: Geometry, name: str) ->
             )
 
 
-def cautions(description: ModelDescription, geometry: Geometry, *, simulated: bool) -> list[str]:
+def cautions(
+    description: ModelDescription, geometry: Geometry, *, simulated: bool, nac: bool | None = None
+) -> list[str]:
     """Warnings about file and grid, one line each.
 
     Args:
         description: the model.
         geometry: of the input, any orientation.
         simulated: whether our simulator made the input.
+        nac: whether its attenuation was left uncorrected; None where nothing says it.
     """
     found = []
+    if nac is False:
+        found.append("attenuation is corrected already: the models here take NAC images")
     if description.demonstration and not simulated:
         found.append(
             f"{description.name} is a demonstration model trained on simulated patients, and this is not a simulated "

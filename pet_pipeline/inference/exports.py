@@ -50,6 +50,7 @@ def convert_mumap(
     *,
     kvp: float = DEFAULT_KVP,
     pet_series: Path | None = None,
+    keep_ids: bool = False,
     overwrite: bool = False,
 ) -> Outcome:
     """`convert mumap`: a mu-map file to another format, with a sidecar beside it (X.json, for a series FOLDER.json).
@@ -59,7 +60,8 @@ def convert_mumap(
         target: a NIfTI file (hu), a .hv file (interfile), or a new folder (dicom).
         to: which.
         kvp: tube voltage of the scale, kV; not for Interfile.
-        pet_series: folder of the PET series whose patient and frame of reference a DICOM series takes.
+        pet_series: folder of the PET series whose frame of reference a DICOM series takes.
+        keep_ids: a DICOM series takes that series' patient ID and study too.
         overwrite: make an existing file anew; never a folder.
 
     Raises:
@@ -70,6 +72,8 @@ def convert_mumap(
     started = time.perf_counter()
     carney_line(kvp)
     _refuse_names(target, to, pet_series)
+    if keep_ids and pet_series is None:
+        raise UsageError("--keep-ids: the ID is that of --pet-series; give it too")
     mumap, template = read_mumap(source)
     pet = None if pet_series is None else read_series(pet_series, "PT")
     plan: dict[str, Any] = {
@@ -79,6 +83,7 @@ def convert_mumap(
             "to": to.value,
             "kvp": None if to is Format.INTERFILE else kvp,
             "pet_series": None if pet is None else pet.sha256,
+            **({"keep_ids": True} if keep_ids else {}),
         },
         "seed": None,
     }
@@ -102,7 +107,7 @@ def convert_mumap(
         elif to is Format.HU:
             nifti.write(target, pseudo_ct(mumap, kvp), template)
         else:
-            warnings += write_series(target, pseudo_ct(mumap, kvp), kvp=kvp, pet=pet)
+            warnings += write_series(target, pseudo_ct(mumap, kvp), kvp=kvp, pet=pet, keep_ids=keep_ids)
             facts["files"] = _files(sorted(target.iterdir()))
     except PetPipelineError:  # refused: nothing is written, nothing is claimed
         sidecar.claim_path(target).unlink(missing_ok=True)

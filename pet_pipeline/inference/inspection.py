@@ -120,7 +120,7 @@ def inspect_job(job: Job, options: InputOptions, description: ModelDescription) 
     """Look at a file (each wanted frame of it) as `translate` would; a bad file is a result, not an error."""
     found = []
     try:
-        for frame in frames_wanted(job.source, options.frame):
+        for frame in frames_wanted(job.source, options.frame, job.series):
             one = job.for_frame(frame) if frame is not None and options.frame == "all" else job
             try:
                 found.append(_inspect(one, frame, options, description))
@@ -148,7 +148,7 @@ def box_multiple(description: ModelDescription) -> int:
 
 
 def _inspect(job: Job, frame: int | None, options: InputOptions, description: ModelDescription) -> Inspection:
-    intake = take_in(job.source, options, frame)
+    intake = take_in(job.source, options, frame, job.series)
     geometry = intake.template.geometry
     refuse_grid(description, geometry, str(job.source))
     body, box = frame_body(intake.volume, description.grid.spacing_mm, multiple=box_multiple(description))
@@ -159,7 +159,7 @@ def _inspect(job: Job, frame: int | None, options: InputOptions, description: Mo
     scale = Normalisation.fit(prepared, body.mask, description.normalisation).scale
     warnings = (
         *intake.warnings,
-        *cautions(description, geometry, simulated=intake.simulated),
+        *cautions(description, geometry, simulated=intake.simulated, nac=intake.nac),
         *body_cautions(body, intake.volume.unit, far),
     )
     return Inspection(

@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pet_pipeline.data.dicom_files import SeriesFiles, find_series
+from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.data.nifti import is_nifti, stem
 from pet_pipeline.errors import UsageError
@@ -23,19 +25,31 @@ CONFIDENCE_TAG = "_confidence"
 
 @dataclass(frozen=True)
 class Job:
-    """One input file and where its result goes.
+    """One input and where its result goes.
 
     Attributes:
         case_id: names the case in messages and in the seed; for files of a folder the path below it, without suffix.
-        source: the input file.
+        source: the input file, or the folder of a DICOM series.
         target: the output image; its sidecar has the same stem.
         tag: ends the target's stem.
+        series: the files of a DICOM series; None for a NIfTI file.
     """
 
     case_id: str
     source: Path
     target: Path
     tag: str = OUTPUT_TAG
+    series: SeriesFiles | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, or of the series' files."""
+        return sha256_of(self.source) if self.series is None else self.series.sha256
+
+    @property
+    def dicom_folder(self) -> Path:
+        """Where the result is written as a DICOM series, if it is wanted."""
+        return self.target.with_name(f"{stem(self.target)}_dicom")
 
     @property
     def sidecar(self) -> Path:
@@ -51,14 +65,20 @@ class Job:
         """The same job for one frame of a 4D file, with an output of its own."""
         name = stem(self.target).removesuffix(self.tag)
         target = self.target.with_name(f"{name}_frame-{frame:03d}{self.tag}.nii.gz")
-        return Job(f"{self.case_id}_frame-{frame:03d}", self.source, target, self.tag)
+        return replace(self, case_id=f"{self.case_id}_frame-{frame:03d}", target=target)
 
 
 def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG) -> list[Job]:
     """The jobs for files, folders and manifests (`.tsv`), in the order given and sorted within folders.
 
     A named file goes into `output`; a folder's files keep their path below that folder; manifest rows use `case_id`.
-    In a folder, results of an earlier run and whatever lies in `output` are no inputs. `tag` ends the outputs' stems.
+    In a folder, results of an earlier run and whatever lies in `output` are no inputs. In a folder without NIfTI files
+    every PET series (DICOM) is taken; where a folder has NAC and corrected ones, the NAC.
+
+    Args:
+        inputs: what the user named.
+        output: folder of the results.
+        tag: ends the outputs' stems.
 
     Raises:
         UsageError: a path that does not exist, nothing found, two inputs for one output, an output that is an input.
@@ -68,14 +88,18 @@ def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG) -> list
         if path.is_dir():
             jobs += _in_folder(path, output, tag)
         elif not path.exists():
-            raise UsageError(f"{path}: does not exist; needed is a NIfTI file, a folder of them, or a manifest.tsv")
+            raise UsageError(
+                f"{path}: does not exist; needed is a NIfTI file, a folder of them or of DICOM, or a manifest.tsv"
+            )
         elif path.suffix.lower() == ".tsv":
             cases = Manifest.load(path).cases
             jobs += [Job(case.case_id, case.input, _target(output, case.case_id, tag), tag) for case in cases]
         else:
             jobs.append(Job(stem(path), path, _target(output, stem(path), tag), tag))
     if not jobs:
-        raise UsageError("no input given; needed is a NIfTI file, a folder of them, or a manifest.tsv")
+        raise UsageError(
+            "no input given; needed is a NIfTI file, a folder of them or of DICOM series, or a manifest.tsv"
+        )
     _check_collisions(jobs)
     return jobs
 
@@ -88,6 +112,8 @@ def _in_folder(folder: Path, output: Path, tag: str) -> list[Job]:
             folder / "manifest.tsv",
         )
     files = sorted(_nifti_files(folder))
+    if not files:
+        return _series_in(folder, output, tag)
     jobs = []
     for file in files:
         below = file.relative_to(folder).parent
@@ -105,6 +131,33 @@ def _in_folder(folder: Path, output: Path, tag: str) -> list[Job]:
     if not jobs:
         raise UsageError(f"{folder}: 0 NIfTI files found below it (looked for .nii and .nii.gz)")
     return jobs
+
+
+def _series_in(folder: Path, output: Path, tag: str) -> list[Job]:
+    """The PET series below a folder; what is left out is said."""
+    found = find_series(folder)
+    pets = [series for series in found if series.modality == "PT" and not series.own]
+    if not pets:
+        there = "; ".join(series.label for series in found[:6]) or "no DICOM image"
+        raise UsageError(
+            f"{folder}: 0 NIfTI files found below it (looked for .nii and .nii.gz) and no PET series ({there})"
+        )
+    with_nac = {series.folder for series in pets if series.nac}
+    taken = [series for series in pets if series.nac or series.folder not in with_nac]
+    for series in found:
+        if series not in taken:
+            log.warning("%s: left out: %s", series.folder, series.label)
+    return [_series_job(series, taken, folder, output, tag) for series in taken]
+
+
+def _series_job(series: SeriesFiles, taken: Sequence[SeriesFiles], folder: Path, output: Path, tag: str) -> Job:
+    """Named by its folder, and by its number where the folder has several."""
+    place = series.folder.relative_to(folder)
+    name = place.name or folder.resolve().name
+    if sum(other.folder == series.folder for other in taken) > 1:
+        name = f"{name}_series-{series.number or 0:03d}"
+    case_id = (place.parent / name).as_posix()
+    return Job(case_id, series.folder, _target(output / place.parent, name, tag), tag, series)
 
 
 def _nifti_files(folder: Path) -> Iterator[Path]:

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.schema import Fusion, SamplerSettings, Solver, Start, ViewName
+from pet_pipeline.data.dicom_suv import Stated
 from pet_pipeline.errors import UsageError
 from pet_pipeline.units import Unit
 
@@ -45,6 +46,13 @@ class TranslateOptions(Settings):
         return checked(SamplerSettings, **{**recommended.model_dump(), **asked})
 
 
+class RelativeScale(Settings):
+    """A scanner's factor from relative values to activity, as `convert fit-scale` writes it."""
+
+    units: Literal["CNTS", "PROPCNTS", "PROPCPS"]
+    bqml_per_unit: PositiveFloat = Field(description="Bq/mL of one unit of PROPCPS, or of one count a second")
+
+
 class InputOptions(Settings):
     """How files are read: what they do not say themselves."""
 
@@ -58,10 +66,11 @@ class InputOptions(Settings):
     fill_nan: bool = False
     assume_spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     frame: int | Literal["all"] | None = None
+    scale: RelativeScale | None = None
 
     @model_validator(mode="after")
     def _relative_has_no_absolute_output(self) -> "InputOptions":
-        if self.input_unit == "relative" and self.output_unit is not None:
+        if self.input_unit == "relative" and self.output_unit is not None and self.scale is None:
             raise ValueError(f"input unit relative cannot become {self.output_unit}: no factor is known")
         return self
 
@@ -69,6 +78,14 @@ class InputOptions(Settings):
     def unit(self) -> Unit | None:
         """The input's unit, if the user gave one."""
         return None if self.input_unit is None else Unit(self.input_unit)
+
+    @property
+    def stated(self) -> Stated:
+        """What the user says of a DICOM series."""
+        units = (
+            None if self.input_unit is None else {"suv": "GML", "bqml": "BQML", "relative": "PROPCNTS"}[self.input_unit]
+        )
+        return Stated(units, self.weight_kg, self.dose_mbq, self.minutes)
 
 
 class MumapOptions(Settings):

@@ -62,7 +62,7 @@ def test_metal_is_said(tmp_path: Path) -> None:
 
 def test_contrast_is_said(tmp_path: Path) -> None:
     ct = read_ct(write(tmp_path / "ct.nii", body_hu(), KVP="120", ContrastBolusAgent="Iohexol 350"))
-    assert any("contrast agent (Iohexol 350)" in warning for warning in ct.warnings)
+    assert any("contrast agent: iodine" in warning for warning in ct.warnings)
 
 
 def test_a_body_cut_off_by_the_field_of_view_is_said(tmp_path: Path) -> None:

@@ -132,10 +132,10 @@ def _spacing(image: Any, index: int) -> None:
     ("change", "message"),
     [
         (_tilted, "tilted gantry"),
-        (_gap, r"slices 2\.50 to 5\.00 mm apart; needed is a regular volume"),
+        (_gap, r"slices 2\.50 to 5\.00 mm apart; needed is a volume without gaps"),
         (_twice, "two slices in one place"),
         (_two_series, "2 CT series found"),
-        (_placeless, "without a readable position"),
+        (_placeless, "ImagePositionPatient missing"),
         (_frames, "multi-frame"),
         (_short, "IM87: voxels not readable"),
         (_spacing, "PixelSpacing differs"),
@@ -152,12 +152,60 @@ def test_no_such_series(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a folder"):
         read_series(tmp_path / "none", "CT")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputRefused, match="no DICOM file found"):
+    with pytest.raises(InputRefused, match="no DICOM image found"):
         read_series(tmp_path / "empty", "CT")
-    with pytest.raises(InputRefused, match="5 of CT found; needed is one PT series"):
+    with pytest.raises(InputRefused, match="series without number: 5 files CT found; needed is one PT series"):
         read_series(write(tmp_path / "ct"), "PT")
     with pytest.raises(InputRefused, match="one slice found"):
         read_series(write(tmp_path / "one", slices=1), "CT")
+
+
+def test_a_file_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ct")
+    (folder / "copy").mkdir()
+    (folder / "copy" / "IM88").write_bytes((folder / "IM88").read_bytes())
+    series = read_series(folder, "CT")
+    assert series.volume.data.shape[2] == SLICES
+    assert series.warnings == ("1 files are copies of others: left out",)
+
+
+def test_uneven_slices_are_interpolated_and_said(tmp_path: Path) -> None:
+    places = [0.0, 2.5, 5.5, 7.5, 10.0]
+
+    def change(image: Any, index: int) -> None:
+        image.ImagePositionPatient = [-10.0, -20.0, places[index]]
+        image.PixelData = np.full((ROWS, COLUMNS), round(1000 * places[index]), dtype="<u2").tobytes()
+        image["PixelData"].VR = "OW"
+        image.RescaleSlope, image.RescaleIntercept = "0.001", "0"
+
+    series = read_series(write(tmp_path / "ct", change), "CT")
+    assert series.warnings == ("slices 2.00 to 3.00 mm apart: interpolated to 2.50 mm",)
+    # values that are their own place stay so wherever they are read
+    for index in range(SLICES):
+        place = (series.volume.geometry.affine @ [0, 0, index, 1])[2]
+        np.testing.assert_allclose(series.volume.data[:, :, index], place, atol=1e-5)
+
+
+def test_an_oblique_series_lies_where_its_header_says(tmp_path: Path) -> None:
+    tilt = np.deg2rad(20.0)
+    row, column = [1.0, 0.0, 0.0], [0.0, np.cos(tilt), np.sin(tilt)]
+    normal = np.cross(row, column)
+
+    def change(image: Any, index: int) -> None:
+        image.ImageOrientationPatient = [f"{value:.10f}" for value in (*row, *column)]
+        image.ImagePositionPatient = [f"{value:.8f}" for value in STEP * index * normal]
+
+    affine = read_series(write(tmp_path / "ct", change), "CT").volume.geometry.affine
+    np.testing.assert_allclose(affine[:3, 2], np.diag([-1, -1, 1]) @ normal * STEP, atol=1e-6)
+    np.testing.assert_allclose(affine[:3, 1], np.diag([-1, -1, 1]) @ np.asarray(column) * 1.5, atol=1e-6)
+
+
+def test_white_for_low_is_a_way_of_showing(tmp_path: Path) -> None:
+    def inverted(image: Any, index: int) -> None:
+        image.PhotometricInterpretation = "MONOCHROME1"
+
+    shown = read_series(write(tmp_path / "inverted", inverted), "CT").volume.data
+    np.testing.assert_array_equal(shown, read_series(write(tmp_path / "plain"), "CT").volume.data)
 
 
 def test_feet_first_slices_still_run_to_the_head(tmp_path: Path) -> None:

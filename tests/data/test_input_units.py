@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pet_pipeline.data.injection import Injection, isotope_name
+from pet_pipeline.data.injection import Injection
 from pet_pipeline.data.input_units import read_sidecar, resolve_unit, to_suv
+from pet_pipeline.data.isotopes import isotope_name
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.geometry import Geometry
