@@ -5,10 +5,13 @@ uncorrected ones, where sd / mean would measure the cupping (0.38 in a noise-fre
 """
 
 import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
+from pet_pipeline.configs.schema import Condition
 from pet_pipeline.data.body import body_mask
 from pet_pipeline.data.resample import onto, to_spacing
 from pet_pipeline.data.volume import Volume
@@ -25,7 +28,7 @@ SMOOTHING_SIGMA_MM = 8.0
 """Standard deviation of the smoothing before the search: the liver of a 5 % dose then varies by a tenth."""
 
 CUBE_MM = 50.0
-"""Side of the cube that must fit into the VOI's organ: of the organs on the right, liver and brain alone are so thick."""
+"""Side of the cube that must fit into the organ: of those on the right, liver and brain alone are so thick."""
 
 MOST_VARIED = 0.2
 """Largest sd / mean of the smoothed cube; 0.02 to 0.11 in simulated livers, more where an organ's edge crosses it."""
@@ -35,7 +38,7 @@ BRIGHTNESS = (1.8, 8.0)
 livers have 2.1 to 5.8."""
 
 BAND = 0.2
-"""The VOI's smoothed values are within this part of the cube's mean: where the smoothing reaches the edge they are not."""
+"""The VOI's smoothed values are within this part of the cube's mean, as they are not where the edge's blur begins."""
 
 LEAST_ML = 200.0
 """Smallest VOI: a tenth of a liver, and more than the half of a brain that lies on the right."""
@@ -72,6 +75,20 @@ def liver_nstd_nac(volume: Volume, mask: BoolArray | None = None) -> float | Non
         return None
     turn = volume.geometry.to_canonical()
     return high_pass_nstd(turn.apply(volume.data), turn.apply(region))
+
+
+class Measure(NamedTuple):
+    """A noise level: its name, and how it is taken from a volume without a mask."""
+
+    name: str
+    of: Callable[[Volume], float | None]
+
+
+MEASURES: Mapping[Condition, Measure] = {
+    "input": Measure("nstd_nac", liver_nstd_nac),
+    "input_ac": Measure("nstd", liver_nstd),
+}
+"""What a model is given -> the noise level that its networks are told."""
 
 
 def high_pass_nstd(image: FloatArray, mask: BoolArray) -> float:

@@ -28,6 +28,7 @@ class Intake:
         output_unit: the unit in which the result is to be written.
         suv_per_output: SUV of one output unit; 1 for relative values.
         simulated: whether our simulator made the file.
+        corrected: whether the file says that it is corrected for attenuation; None: it does not say.
         warnings: one line each.
     """
 
@@ -37,6 +38,7 @@ class Intake:
     output_unit: Unit
     suv_per_output: float
     simulated: bool
+    corrected: bool | None
     warnings: tuple[str, ...]
 
     def outgoing(self, result: Volume) -> Volume:
@@ -82,7 +84,8 @@ def take_in(path: Path, options: InputOptions, frame: int | None = None) -> Inta
     )
     output, per_output = _output_unit(unit, factor, options, name)
     warnings = (*template.warnings, *content_warnings, *unit_warnings)
-    return Intake(volume, template, unit, output, per_output, is_simulated(path, sidecar), warnings)
+    simulated, corrected = is_simulated(path, sidecar), is_corrected(sidecar)
+    return Intake(volume, template, unit, output, per_output, simulated, corrected, warnings)
 
 
 def is_simulated(path: Path, sidecar: Mapping[str, object] | None) -> bool:
@@ -98,6 +101,12 @@ def is_simulated(path: Path, sidecar: Mapping[str, object] | None) -> bool:
                 return False
             return isinstance(content, dict) and content.get("Simulated") is True
     return False
+
+
+def is_corrected(sidecar: Mapping[str, object] | None) -> bool | None:
+    """Whether a BIDS sidecar says that the image is corrected for attenuation; None where it says nothing."""
+    method = str((sidecar or {}).get("AttenuationCorrection") or "").strip().lower()
+    return None if method in ("", "n/a") else method not in ("none", "no", "false")
 
 
 def _output_unit(unit: Unit, factor: float, options: InputOptions, name: str) -> tuple[Unit, float]:

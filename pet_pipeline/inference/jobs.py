@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pet_pipeline.data.manifest import Manifest
+from pet_pipeline.configs.schema import Condition
+from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import is_nifti, stem
 from pet_pipeline.errors import UsageError
 
@@ -54,14 +55,16 @@ class Job:
         return Job(f"{self.case_id}_frame-{frame:03d}", self.source, target, self.tag)
 
 
-def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG) -> list[Job]:
+def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG, condition: Condition = "input") -> list[Job]:
     """The jobs for files, folders and manifests (`.tsv`), in the order given and sorted within folders.
 
     A named file goes into `output`; a folder's files keep their path below that folder; manifest rows use `case_id`.
-    In a folder, results of an earlier run and whatever lies in `output` are no inputs. `tag` ends the outputs' stems.
+    In a folder, results of an earlier run and whatever lies in `output` are no inputs. `tag` ends the outputs' stems;
+    `condition` is the column of a manifest that the model is given.
 
     Raises:
-        UsageError: a path that does not exist, nothing found, two inputs for one output, an output that is an input.
+        UsageError: a path that does not exist, nothing found, a manifest row without such an input, two inputs for one
+            output, an output that is an input.
     """
     jobs: list[Job] = []
     for path in inputs:
@@ -70,14 +73,22 @@ def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG) -> list
         elif not path.exists():
             raise UsageError(f"{path}: does not exist; needed is a NIfTI file, a folder of them, or a manifest.tsv")
         elif path.suffix.lower() == ".tsv":
-            cases = Manifest.load(path).cases
-            jobs += [Job(case.case_id, case.input, _target(output, case.case_id, tag), tag) for case in cases]
+            for case in Manifest.load(path).cases:
+                target = _target(output, case.case_id, tag)
+                jobs.append(Job(case.case_id, _given(case, condition, path), target, tag))
         else:
             jobs.append(Job(stem(path), path, _target(output, stem(path), tag), tag))
     if not jobs:
         raise UsageError("no input given; needed is a NIfTI file, a folder of them, or a manifest.tsv")
     _check_collisions(jobs)
     return jobs
+
+
+def _given(case: Case, condition: Condition, manifest: Path) -> Path:
+    path: Path | None = getattr(case, condition)
+    if path is None:
+        raise UsageError(f"{manifest}: {case.case_id} has no {condition}; the model is given that image of each row")
+    return path
 
 
 def _in_folder(folder: Path, output: Path, tag: str) -> list[Job]:
