@@ -8,24 +8,17 @@ diffusion variant. `--install` puts the result into the package; `--figures` add
 card.
 """
 
-import argparse
-import json
 import platform
 import shutil
-from pathlib import Path
 
-from pet_pipeline.cli.console import messages, progress
+from common import announce, cohort_of, figures_of, parser_of, target_of
+
+from pet_pipeline.cli.console import progress
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.mumap import MumapTrainingSettings
-from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.inference.defaults import DEFAULT_MUMAP_MODEL
 from pet_pipeline.models.weights import bank_path, load_folder, network, save_folder
-from pet_pipeline.simulation.cohort import simulate_cohort
 from pet_pipeline.training.mumap import train_mumap
-
-BUILTIN = Path(__file__).resolve().parents[1] / "pet_pipeline" / "models" / "builtin"
-
-MOST_MB = 20.0
 
 BASELINES = ("unet", "our", "diffusion")
 
@@ -36,20 +29,10 @@ INTENDED_USE = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("build/mumap"))
-    parser.add_argument("--cohort", default="cohort-train", help="preset or file of the training cohort")
-    parser.add_argument("--cohort-folder", type=Path, help="where that cohort is, or is to be, simulated")
-    parser.add_argument("--config", default="mumap-demo", help="preset or file of the training")
-    parser.add_argument("--set", action="append", default=[], help="key=value of the training")
+    parser = parser_of(str(__doc__), "build/mumap", "cohort-train", "mumap-demo")
     parser.add_argument("--baselines", action="store_true", help="also train what it is compared with")
-    parser.add_argument("--figures", type=Path, help="figures.json of benchmarks/mumap.py")
-    parser.add_argument("--install", action="store_true", help="write the model into the package")
     arguments = parser.parse_args()
-    cohort_settings = load(CohortSettings, arguments.cohort)
-    folder = arguments.cohort_folder or arguments.output / "cohort"
-    with progress("simulate the training cohort", cohort_settings.patients) as tick:
-        cohort = simulate_cohort(cohort_settings, folder, on_patient=lambda name: tick(1, name))
+    cohort = cohort_of(arguments)
     settings = load(MumapTrainingSettings, arguments.config, arguments.set)
     trained = train_mumap(
         cohort, settings, arguments.output / "run", progress=progress, resume=True, workers=2,
@@ -67,18 +50,14 @@ def main() -> None:
             workers=2, name=f"phantom-mumap-5mm-{method}",
         )  # fmt: skip
     model = load_folder(trained)
-    figures = json.loads(arguments.figures.read_text(encoding="utf-8")) if arguments.figures else {}
     training = {**model.description.training, "cohort": arguments.cohort, "machine": platform.processor() or "cpu"}
     description = model.description.model_copy(
-        update={"figures": figures, "training": training, "intended_use": INTENDED_USE}
+        update={"figures": figures_of(arguments), "training": training, "intended_use": INTENDED_USE}
     )
     networks = {role: network(model, role) for role in description.networks}
-    target = BUILTIN / DEFAULT_MUMAP_MODEL if arguments.install else arguments.output / DEFAULT_MUMAP_MODEL
+    target = target_of(arguments, DEFAULT_MUMAP_MODEL)
     save_folder(target, description, networks, dtype="float16", bank=bank_path(model))
-    megabytes = sum(path.stat().st_size for path in target.iterdir()) / 1e6
-    messages.print(f"model: {target}, {megabytes:.1f} MB", highlight=False, soft_wrap=True)
-    if megabytes > MOST_MB:
-        raise SystemExit(f"{target}: {megabytes:.1f} MB, at most {MOST_MB:g}: lower population.members or the widths")
+    announce(target)
 
 
 if __name__ == "__main__":

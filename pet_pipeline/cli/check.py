@@ -47,8 +47,8 @@ def check(
     if sheet is not None and (sheet.is_dir() or any(parent.is_file() for parent in sheet.parents)):
         raise UsageError(f"--sheet {sheet}: a folder is where a file should be, or a file where a folder; name another")
     reading = choices.input_options(input_unit, None, weight_kg, dose_mbq, minutes, fill_nan, assume_spacing, frame)
-    jobs = collect(inputs, Path("OUTPUT"))
     description = load_folder(model).description
+    jobs = collect(inputs, Path("OUTPUT"), condition=description.condition)
     found: list[Inspection] = []
     with progress("check", len(jobs)) as tick:
         for job in jobs:

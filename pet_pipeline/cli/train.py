@@ -12,17 +12,21 @@ class Task(StrEnum):
 
     PRIOR = "prior"
     MADM = "madm"
+    NDIF = "ndif"
     MUMAP = "mumap"
 
 
-DEFAULT_CONFIG = {Task.PRIOR: "madm-fast", Task.MADM: "madm-fast", Task.MUMAP: "mumap-demo"}
+DEFAULT_CONFIG = {
+    Task.PRIOR: "madm-fast", Task.MADM: "madm-fast", Task.NDIF: "ndif-demo", Task.MUMAP: "mumap-demo",
+}  # fmt: skip
 
 
 def train(
     task: Annotated[
         Task,
         typer.Argument(
-            help="prior: the one-step 3D network alone; madm: prior and the three views; mumap: the cascade of mu-maps."
+            help="prior: the one-step 3D network alone; madm: prior and the three views; ndif: the same for "
+            "attenuation-corrected low dose, told its noise level; mumap: the cascade of mu-maps."
         ),
     ],
     data: Annotated[Path, typer.Option("--data", help="manifest.tsv of the cohort; its train and val rows are used.")],
@@ -31,8 +35,8 @@ def train(
         str | None,
         typer.Option(
             "--config",
-            help="Preset (tiny, demo, madm-fast, madm-paper; for mumap tiny-mumap, mumap-demo) or YAML file. "
-            "Default: madm-fast; mumap-demo for mumap.",
+            help="Preset (tiny, demo, madm-fast, madm-paper; for ndif tiny-ndif, ndif-demo; for mumap tiny-mumap, "
+            "mumap-demo) or YAML file. Default: madm-fast; ndif-demo for ndif; mumap-demo for mumap.",
         ),
     ] = None,
     settings: Annotated[
@@ -70,7 +74,7 @@ def train(
             manifest,
             resolved,
             output,
-            task="prior" if task is Task.PRIOR else "madm",
+            task="prior" if task is Task.PRIOR else "ndif" if task is Task.NDIF else "madm",
             resume=resume,
             workers=workers,
             progress=progress,

@@ -1,4 +1,4 @@
-"""`pet-pipeline translate`: NAC (or low-dose) PET files to attenuation-corrected standard-dose PET files."""
+"""`pet-pipeline translate`: NAC or low-dose AC PET files to attenuation-corrected standard-dose PET files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +35,10 @@ def translate(
     ] = None,
     t_start: Annotated[
         float | None, typer.Option("--t-start", help="Time in (0, 1] to which the prior is noised; else the model's.")
+    ] = None,
+    nstd: Annotated[
+        float | None,
+        typer.Option("--nstd", help="Liver NSTD of the input, for a model that takes a noise level; else measured."),
     ] = None,
     device: choices.Device = "auto",
     precision: choices.PrecisionOption = choices.Precision.AUTO,
@@ -84,15 +88,18 @@ def translate(
         start=None if start is None else start.value,
         t_start=t_start,
         mirror=mirror,
+        nstd=nstd,
         seed=seed,
         batch_slices=_batch(batch_slices),
     )
-    jobs = collect(inputs, output)
     with messages.status("loading the model"):
         from pet_pipeline.inference.batch import DicomOut, Work, run
         from pet_pipeline.inference.translator import Translator
+        from pet_pipeline.models.weights import load_folder
 
-        translator = Translator.load(model, device=device, precision=precision.value)
+        folder = load_folder(model)
+        jobs = collect(inputs, output, condition=folder.description.condition)
+        translator = Translator.load(folder, device=device, precision=precision.value)
         work = Work(translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None)
         work.record()  # options that the model cannot follow are refused before the first file
     with progress("translate", len(jobs)) as tick:

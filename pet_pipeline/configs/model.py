@@ -7,8 +7,10 @@ from pydantic import Field, FiniteFloat, field_validator, model_validator
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.mumap import MumapDescription
 from pet_pipeline.configs.schema import (
+    Condition,
     DiffusionSettings,
     GridSettings,
+    NoiseLevel,
     NormalisationSettings,
     SamplerSettings,
     Target,
@@ -55,7 +57,9 @@ class ModelDescription(Settings):
     schema_version: Literal[1] = 1
     name: str
     version: str
-    task: Literal["madm", "prior", "mumap"] = "madm"
+    task: Literal["madm", "ndif", "prior", "mumap"] = "madm"
+    condition: Condition = Field("input", description="what it is given: `input` uncorrected, `input_ac` corrected PET")
+    noise_level: NoiseLevel = Field("nstd", description="what denoisers with noise_embedding were told in training")
     networks: dict[str, NetworkDescription] = Field(
         description="role (prior, axial, coronal, sagittal; of a mu-map model stage1, stage2, ...) -> network"
     )

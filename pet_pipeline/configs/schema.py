@@ -14,6 +14,8 @@ Start = Literal["prior", "noise"]
 ViewName = Literal["axial", "coronal", "sagittal"]
 Norm = Literal["channel", "group"]
 Target = Literal["noise_free", "target"]
+Condition = Literal["input", "input_ac"]
+NoiseLevel = Literal["nstd", "shuffled", "dose"]
 
 
 class GridSettings(Settings):
@@ -58,6 +60,7 @@ class DenoiserSettings(Settings):
     slab_half_width: int = Field(4, ge=0, description="k: 2k+1 slices of the condition enter")
     prior_half_width: int = Field(1, ge=-1, description="2k+1 slices of the prior enter beside the condition; -1: none")
     residual_on_prior: bool = Field(True, description="the network's x_0 is a correction added to the prior's slice")
+    noise_embedding: bool = Field(False, description="the input's noise level enters beside the diffusion time")
 
     @model_validator(mode="after")
     def _residual_needs_prior(self) -> "DenoiserSettings":
@@ -144,10 +147,24 @@ class AugmentationSettings(Settings):
     )
 
 
+class NoiseLevelSettings(Settings):
+    """What denoisers with `noise_embedding` are told of an input's noise while they learn."""
+
+    given: NoiseLevel = Field(
+        "nstd",
+        description="nstd: measured in the input; for experiments shuffled: another case's, dose: what the true dose "
+        "would give",
+    )
+    drop: float = Field(0.1, ge=0, le=1, description="share of the examples whose noise level is called unknown")
+
+
 class TrainingSettings(Settings):
     """A whole training: folds of the prior, the prior, the views."""
 
     seed: int = 0
+    condition: Condition = Field(
+        "input", description="which image of a case is given: `input` is uncorrected (NAC), `input_ac` corrected (AC)"
+    )
     target: Target = Field(
         "noise_free", description="which image of a case is learnt; `target` is the AC standard dose"
     )
@@ -162,6 +179,7 @@ class TrainingSettings(Settings):
     normalisation: NormalisationSettings = NormalisationSettings()
     prior: PriorSettings = PriorSettings()
     denoiser: DenoiserSettings = DenoiserSettings()
+    noise_level: NoiseLevelSettings = NoiseLevelSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     sampler: SamplerSettings = SamplerSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -172,3 +190,9 @@ class TrainingSettings(Settings):
     checkpoint_every: PositiveInt = 200
     log_every: PositiveInt = 20
     validate_every: PositiveInt = 500
+
+    @model_validator(mode="after")
+    def _water_only_where_uncorrected(self) -> "TrainingSettings":
+        if self.normalisation.water_correction and self.condition == "input_ac":
+            raise ValueError("normalisation.water_correction is for uncorrected images; needed is false for input_ac")
+        return self

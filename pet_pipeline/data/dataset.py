@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pet_pipeline.configs.schema import AugmentationSettings, GridSettings, NormalisationSettings, Target
+from pet_pipeline.configs.schema import AugmentationSettings, Condition, GridSettings, NormalisationSettings, Target
 from pet_pipeline.data import nifti
 from pet_pipeline.data.files import atomic_path, write_json
 from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.normalisation import Normalisation
+from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import UsageError
 from pet_pipeline.types import Float32Array, Preparation, View
 
@@ -39,6 +40,7 @@ class PackedCase:
     Attributes:
         folder: holds `condition.npy`, `target.npy`, `mask.npy` (the body, 0 or 1) and, once computed, `prior.npy`.
         scale: what one unit of target and prior means in the input's unit (SUV).
+        nstd: noise level of the input; None where it was not measured, or could not be.
     """
 
     case_id: str
@@ -49,6 +51,7 @@ class PackedCase:
     folder: Path
     shape: tuple[int, int, int]
     scale: float
+    nstd: float | None = None
 
     def read(self, name: str) -> npt.NDArray[np.float16]:
         """The array `name` (condition, target, prior), memory-mapped, float16 (x, y, z)."""
@@ -73,26 +76,33 @@ def pack(
     normalisation: NormalisationSettings,
     target: Target,
     multiple: int,
+    condition: Condition = "input",
     prepare: Preparation | None = None,
+    measure: Callable[[Volume], float | None] | None = None,
     splits: Iterable[str] = ("train", "val"),
     workers: int = 1,
     on_case: Callable[[], None] = lambda: None,
 ) -> tuple[PackedCase, ...]:
     """Bring the cases of the given splits onto the model grid; what is packed already with the same settings is kept.
 
-    `multiple` is what the networks need the sides of a box to be multiples of; `prepare` changes the condition, given
-    the body, before it is scaled (picklable, and decided by `normalisation` and `grid` alone).
+    `multiple` is what the networks need the sides of a box to be multiples of; `condition` is the column of the input;
+    `prepare` changes it, given the body, before it is scaled (picklable, and decided by `normalisation` and `grid`
+    alone); `measure` takes the noise level of the input on its own grid (picklable, and decided by `condition` alone).
 
     Raises:
-        UsageError: a case lacks the image that is to be learnt.
+        UsageError: a case lacks the image that is given, or the one that is to be learnt.
     """
     wanted = [case for case in manifest.cases if case.split in set(splits)]
     for case in wanted:
-        if getattr(case, target) is None:
-            raise UsageError(
-                f"{case.case_id}: the manifest has no {target} image; needed is one a row, or --set target=..."
-            )
-    settings = json.dumps([grid.model_dump(), normalisation.model_dump(), target, multiple], sort_keys=True)
+        for role, column in (("condition", condition), ("target", target)):
+            if getattr(case, column) is None:
+                raise UsageError(
+                    f"{case.case_id}: the manifest has no {column} image; needed is one a row, or --set {role}=..."
+                )
+    settings = json.dumps(
+        [grid.model_dump(), normalisation.model_dump(), target, multiple, condition, measure is not None],
+        sort_keys=True,
+    )
     folder.mkdir(parents=True, exist_ok=True)
     work = partial(
         _pack_case,
@@ -101,7 +111,9 @@ def pack(
         normalisation=normalisation,
         target=target,
         multiple=multiple,
+        condition=condition,
         prepare=prepare,
+        measure=measure,
         settings=settings,
     )
     packed: list[PackedCase] = []
@@ -120,11 +132,13 @@ def _pack_case(
     normalisation: NormalisationSettings,
     target: Target,
     multiple: int,
+    condition: Condition,
     prepare: Preparation | None,
+    measure: Callable[[Volume], float | None] | None,
     settings: str,
 ) -> PackedCase:
-    reference = getattr(case, target)
-    stamp = [f"{path}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in (case.input, reference)]
+    given, reference = getattr(case, condition), getattr(case, target)
+    stamp = [f"{path}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in (given, reference)]
     key = hashlib.sha256("\n".join([settings, *stamp]).encode()).hexdigest()
     place = folder / case.case_id
     record = place / "case.json"
@@ -132,8 +146,8 @@ def _pack_case(
         known = json.loads(record.read_text(encoding="utf-8"))
         if known.pop("key") == key:
             return PackedCase(**{**known, "folder": place, "shape": tuple(known["shape"])})
-    volume, _ = nifti.read(case.input)
-    frame, condition = frame_body(volume, grid.spacing_mm, multiple=multiple)
+    volume, _ = nifti.read(given)
+    frame, box = frame_body(volume, grid.spacing_mm, multiple=multiple)
     wanted, _ = nifti.read(reference)
     if (covered := frame.covered_by(wanted.geometry)) < LEAST_COVERED:
         raise UsageError(
@@ -141,13 +155,14 @@ def _pack_case(
             f"{LEAST_COVERED:.0%}: is it the same scan?"
         )
     if prepare is not None:
-        condition = prepare(condition, frame.mask)
-    fitted = Normalisation.fit(condition, frame.mask, normalisation)
+        box = prepare(box, frame.mask)
+    fitted = Normalisation.fit(box, frame.mask, normalisation)
     scale = fitted.of_target.scale
     packed = PackedCase(
-        case.case_id, case.participant_id, case.split, case.dose, case.scanner, place, frame.shape, scale
-    )
-    packed.write("condition", condition / fitted.scale)
+        case.case_id, case.participant_id, case.split, case.dose, case.scanner, place, frame.shape, scale,
+        None if measure is None else measure(volume),
+    )  # fmt: skip
+    packed.write("condition", box / fitted.scale)
     packed.write("target", frame.forward(wanted) / scale)
     packed.write("mask", frame.mask.astype(np.float32))
     (place / "prior.npy").unlink(missing_ok=True)  # of other voxels

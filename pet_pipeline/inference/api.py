@@ -63,8 +63,8 @@ def translate(
     )
     others = {name: value for name, value in options.items() if name not in InputOptions.model_fields}
     wishes = checked(TranslateOptions, **others)
-    jobs = collect(paths, Path(output))
     translator = model if isinstance(model, Translator) else load_model(model, device=device, precision=precision)
+    jobs = collect(paths, Path(output), condition=translator.model.description.condition)
     return run(jobs, Work(translator, wishes, reading, overwrite))
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from pet_pipeline.data.derived_pet import DerivedPet, write_derived
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.inference import outcomes, sidecar
-from pet_pipeline.inference.cautions import cautions, refuse_grid
+from pet_pipeline.inference.cautions import cautions, refuse_grid, refuse_other_correction
 from pet_pipeline.inference.intake import Intake, frames_wanted, take_in
 from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
@@ -133,8 +133,9 @@ class Work:
         sampler = self.translator.sampler(self.options).model_dump(mode="json")
         reading = self.reading.model_dump(mode="json", exclude_none=True)
         asked = {"prior_only": self.translator.prior_only(self.options), "precision": self.translator.precision_asked}
+        given = {} if self.options.nstd is None else {"nstd": self.options.nstd}
         identity = {"keep_ids": True} if self.dicom is not None and self.dicom.keep_ids else {}
-        return {**sampler, **asked, **reading, **identity}
+        return {**sampler, **given, **asked, **reading, **identity}
 
     def products(self, job: Job) -> tuple[Path, ...]:
         """The translated image, and its series where it is wanted."""
@@ -153,6 +154,7 @@ class Work:
         facts = {
             "Units": BIDS_UNITS[intake.output_unit],
             "normalisation": dict(translation.normalisation),
+            **({} if translation.noise is None else {"noise_level": asdict(translation.noise)}),
             "timing_s": dict(translation.timing_s),
             "peak_memory_mb": translation.peak_memory_mb,
             **({} if gpu is None else {"peak_device_memory_mb": gpu}),
@@ -230,9 +232,10 @@ def _run_case(job: Job, frame: int | None, work: Procedure) -> CaseResult:
         return CaseResult(job.case_id, job.source, job.target, "skipped", "finished by an earlier run")
     intake = take_in(job.source, work.reading, frame, job.series)
     refuse_grid(work.description, intake.template.geometry, str(job.source))
+    refuse_other_correction(work.description, intake.corrected, str(job.source))
     warnings = [
         *intake.warnings,
-        *cautions(work.description, intake.template.geometry, simulated=intake.simulated, nac=intake.nac),
+        *cautions(work.description, intake.template.geometry, simulated=intake.simulated),
     ]
     made = work.make(intake, job)
     warnings += made.warnings

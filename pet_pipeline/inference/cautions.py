@@ -53,20 +53,36 @@ def refuse_grid(description: ModelDescription, geometry: Geometry, name: str) ->
             )
 
 
-def cautions(
-    description: ModelDescription, geometry: Geometry, *, simulated: bool, nac: bool | None = None
-) -> list[str]:
+def refuse_other_correction(description: ModelDescription, corrected: bool | None, name: str) -> None:
+    """Refuse an input that says it is corrected for attenuation where the model takes uncorrected ones, or the reverse.
+
+    Args:
+        description: the model.
+        corrected: whether the input is; None: it does not say.
+        name: how the message calls the input.
+
+    Raises:
+        InputRefused: the input is of the other kind.
+    """
+    wanted = description.condition == "input_ac"
+    if corrected is None or corrected == wanted:
+        return
+    kinds = {True: "attenuation-corrected", False: "non-attenuation-corrected"}
+    raise InputRefused(
+        f"{name}: {kinds[corrected]} PET by its sidecar or header; {description.name} takes "
+        f"{kinds[wanted]} PET: give that series, or a --model for this one"
+    )
+
+
+def cautions(description: ModelDescription, geometry: Geometry, *, simulated: bool) -> list[str]:
     """Warnings about file and grid, one line each.
 
     Args:
         description: the model.
         geometry: of the input, any orientation.
         simulated: whether our simulator made the input.
-        nac: whether its attenuation was left uncorrected; None where nothing says it.
     """
     found = []
-    if nac is False:
-        found.append("attenuation is corrected already: the models here take NAC images")
     if description.demonstration and not simulated:
         found.append(
             f"{description.name} is a demonstration model trained on simulated patients, and this is not a simulated "

@@ -3,5 +3,8 @@
 DEFAULT_MODEL = "phantom-fdg-5mm"
 """The built-in model: 18F-FDG, 5 mm, trained on simulated patients."""
 
+NDIF_MODEL = "phantom-ndif-5mm"
+"""The built-in model of attenuation-corrected low-dose PET, told the noise level of its input."""
+
 DEFAULT_MUMAP_MODEL = "phantom-mumap-5mm"
 """The built-in model of mu-maps: its cascade and its population bank."""

@@ -13,7 +13,7 @@ from pet_pipeline.data.descriptors import Descriptors, describe
 from pet_pipeline.data.framing import Frame, frame_body
 from pet_pipeline.data.normalisation import Normalisation
 from pet_pipeline.errors import InputRefused, PartialFailure, PetPipelineError
-from pet_pipeline.inference.cautions import body_cautions, cautions, refuse_grid
+from pet_pipeline.inference.cautions import body_cautions, cautions, refuse_grid, refuse_other_correction
 from pet_pipeline.inference.distance import UNKNOWN, Distance, distance
 from pet_pipeline.inference.intake import frames_wanted, take_in
 from pet_pipeline.inference.jobs import Job
@@ -151,6 +151,7 @@ def _inspect(job: Job, frame: int | None, options: InputOptions, description: Mo
     intake = take_in(job.source, options, frame, job.series)
     geometry = intake.template.geometry
     refuse_grid(description, geometry, str(job.source))
+    refuse_other_correction(description, intake.corrected, str(job.source))
     body, box = frame_body(intake.volume, description.grid.spacing_mm, multiple=box_multiple(description))
     descriptors = describe(body, box)
     far = distance(description.seen, descriptors)
@@ -159,7 +160,7 @@ def _inspect(job: Job, frame: int | None, options: InputOptions, description: Mo
     scale = Normalisation.fit(prepared, body.mask, description.normalisation).scale
     warnings = (
         *intake.warnings,
-        *cautions(description, geometry, simulated=intake.simulated, nac=intake.nac),
+        *cautions(description, geometry, simulated=intake.simulated),
         *body_cautions(body, intake.volume.unit, far),
     )
     return Inspection(

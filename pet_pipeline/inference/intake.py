@@ -32,9 +32,9 @@ class Intake:
         output_unit: the unit in which the result is to be written.
         suv_per_output: SUV of one output unit; 1 for relative values.
         simulated: whether our simulator made the file.
+        corrected: whether it says that it is corrected for attenuation; None: it does not say.
         warnings: one line each.
         facts: of the examination, from a series' header; empty for a file.
-        nac: whether attenuation was left uncorrected; None where nothing says it.
         series: what was read of a DICOM series; None for a file.
     """
 
@@ -44,9 +44,9 @@ class Intake:
     output_unit: Unit
     suv_per_output: float
     simulated: bool
+    corrected: bool | None
     warnings: tuple[str, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    nac: bool | None = None
     series: PetSeries | None = None
 
     def outgoing(self, result: Volume) -> Volume:
@@ -97,12 +97,8 @@ def take_in(path: Path, options: InputOptions, frame: int | None = None, series:
     volume, unit = scaled(volume, unit, options, facts, name)
     output, per_output = _output_unit(unit, factor, options, name)
     warnings = (*template.warnings, *content_warnings, *unit_warnings)
-    nac = _NAC.get(str(facts.get("AttenuationCorrection")))
-    return Intake(volume, template, unit, output, per_output, is_simulated(path, sidecar), warnings, nac=nac)
-
-
-_NAC = {"none": True, "corrected": False}
-"""`AttenuationCorrection` of our sidecars -> whether the image is a NAC; other texts say nothing."""
+    simulated, corrected = is_simulated(path, sidecar), is_corrected(sidecar)
+    return Intake(volume, template, unit, output, per_output, simulated, corrected, warnings)
 
 
 def _take_in_series(series: SeriesFiles, options: InputOptions, frame: int | None, name: str) -> Intake:
@@ -123,11 +119,11 @@ def _take_in_series(series: SeriesFiles, options: InputOptions, frame: int | Non
         pet.scaling.stored,
         wanted,
         per_output,
-        False,
-        (*pet.warnings, *found),
-        pet.facts,
-        series.nac,
-        pet,
+        simulated=False,
+        corrected=None if series.nac is None else not series.nac,
+        warnings=(*pet.warnings, *found),
+        facts=pet.facts,
+        series=pet,
     )
 
 
@@ -172,6 +168,12 @@ def is_simulated(path: Path, sidecar: Mapping[str, object] | None) -> bool:
                 return False
             return isinstance(content, dict) and content.get("Simulated") is True
     return False
+
+
+def is_corrected(sidecar: Mapping[str, object] | None) -> bool | None:
+    """Whether a BIDS sidecar says that the image is corrected for attenuation; None where it says nothing."""
+    method = str((sidecar or {}).get("AttenuationCorrection") or "").strip().lower()
+    return None if method in ("", "n/a") else method not in ("none", "no", "false")
 
 
 def _output_unit(unit: Unit, factor: float, options: InputOptions, name: str) -> tuple[Unit, float]:

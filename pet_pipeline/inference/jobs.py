@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pet_pipeline.configs.schema import Condition
 from pet_pipeline.data.dicom_files import SeriesFiles, find_series
 from pet_pipeline.data.files import sha256_of
-from pet_pipeline.data.manifest import Manifest
+from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import is_nifti, stem
 from pet_pipeline.errors import UsageError
 
@@ -68,32 +69,35 @@ class Job:
         return replace(self, case_id=f"{self.case_id}_frame-{frame:03d}", target=target)
 
 
-def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG) -> list[Job]:
+def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG, condition: Condition = "input") -> list[Job]:
     """The jobs for files, folders and manifests (`.tsv`), in the order given and sorted within folders.
 
     A named file goes into `output`; a folder's files keep their path below that folder; manifest rows use `case_id`.
     In a folder, results of an earlier run and whatever lies in `output` are no inputs. In a folder without NIfTI files
-    every PET series (DICOM) is taken; where a folder has NAC and corrected ones, the NAC.
+    every PET series (DICOM) is taken; where a folder has NAC and corrected ones, those that the model takes.
 
     Args:
         inputs: what the user named.
         output: folder of the results.
         tag: ends the outputs' stems.
+        condition: what the model is given: the column of a manifest, `input` (NAC) or `input_ac`.
 
     Raises:
-        UsageError: a path that does not exist, nothing found, two inputs for one output, an output that is an input.
+        UsageError: a path that does not exist, nothing found, a manifest row without such an input, two inputs for one
+            output, an output that is an input.
     """
     jobs: list[Job] = []
     for path in inputs:
         if path.is_dir():
-            jobs += _in_folder(path, output, tag)
+            jobs += _in_folder(path, output, tag, condition)
         elif not path.exists():
             raise UsageError(
                 f"{path}: does not exist; needed is a NIfTI file, a folder of them or of DICOM, or a manifest.tsv"
             )
         elif path.suffix.lower() == ".tsv":
-            cases = Manifest.load(path).cases
-            jobs += [Job(case.case_id, case.input, _target(output, case.case_id, tag), tag) for case in cases]
+            for case in Manifest.load(path).cases:
+                target = _target(output, case.case_id, tag)
+                jobs.append(Job(case.case_id, _given(case, condition, path), target, tag))
         else:
             jobs.append(Job(stem(path), path, _target(output, stem(path), tag), tag))
     if not jobs:
@@ -104,7 +108,14 @@ def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG) -> list
     return jobs
 
 
-def _in_folder(folder: Path, output: Path, tag: str) -> list[Job]:
+def _given(case: Case, condition: Condition, manifest: Path) -> Path:
+    path: Path | None = getattr(case, condition)
+    if path is None:
+        raise UsageError(f"{manifest}: {case.case_id} has no {condition}; the model is given that image of each row")
+    return path
+
+
+def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> list[Job]:
     if (folder / "manifest.tsv").is_file():
         log.warning(
             "%s: every NIfTI file below it is taken; to take a cohort's PET inputs only, give %s",
@@ -113,7 +124,7 @@ def _in_folder(folder: Path, output: Path, tag: str) -> list[Job]:
         )
     files = sorted(_nifti_files(folder))
     if not files:
-        return _series_in(folder, output, tag)
+        return _series_in(folder, output, tag, condition)
     jobs = []
     for file in files:
         below = file.relative_to(folder).parent
@@ -133,7 +144,7 @@ def _in_folder(folder: Path, output: Path, tag: str) -> list[Job]:
     return jobs
 
 
-def _series_in(folder: Path, output: Path, tag: str) -> list[Job]:
+def _series_in(folder: Path, output: Path, tag: str, condition: Condition) -> list[Job]:
     """The PET series below a folder; what is left out is said."""
     found = find_series(folder)
     pets = [series for series in found if series.modality == "PT" and not series.own]
@@ -142,8 +153,9 @@ def _series_in(folder: Path, output: Path, tag: str) -> list[Job]:
         raise UsageError(
             f"{folder}: 0 NIfTI files found below it (looked for .nii and .nii.gz) and no PET series ({there})"
         )
-    with_nac = {series.folder for series in pets if series.nac}
-    taken = [series for series in pets if series.nac or series.folder not in with_nac]
+    wanted = [series for series in pets if series.nac is (condition == "input")]
+    chosen = {series.folder for series in wanted}
+    taken = [series for series in pets if series in wanted or series.folder not in chosen]
     for series in found:
         if series not in taken:
             log.warning("%s: left out: %s", series.folder, series.label)

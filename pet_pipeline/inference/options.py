@@ -26,6 +26,9 @@ class TranslateOptions(Settings):
     start: Start | None = None
     t_start: float | None = Field(None, gt=0.0, le=1.0)
     mirror: bool | None = None
+    nstd: PositiveFloat | None = Field(
+        None, description="the input's noise level, for a model that takes one; None: measured in the input"
+    )
     seed: int = 0
     batch_slices: PositiveInt | None = Field(
         None, description="slices a network call; None: by device. Alters no result"

@@ -19,8 +19,11 @@ FEATURE_BYTES = 2 << 30
 """Memory for the condition's features, kept from step to step; shrinks together with the batch."""
 
 
-def view_denoiser(view: View, network: UNet25d, compute: Compute) -> ViewDenoiser:
-    """A view's network as the sampler wants it, in the precision of `compute`."""
+def view_denoiser(view: View, network: UNet25d, compute: Compute, nstd: Tensor | None = None) -> ViewDenoiser:
+    """A view's network as the sampler wants it, in the precision of `compute`.
+
+    `nstd` (1,), on the device, is the volume's noise level for a network with noise embedding; None: unknown.
+    """
 
     def embed(slab: Tensor) -> Tensor:
         with compute.networks():
@@ -28,7 +31,7 @@ def view_denoiser(view: View, network: UNet25d, compute: Compute) -> ViewDenoise
 
     def predict(noisy: Tensor, t: Tensor, features: Tensor) -> Tensor:
         with compute.networks():
-            return network.forward_embedded(noisy, t, features)
+            return network.forward_embedded(noisy, t, features, nstd)
 
     return ViewDenoiser(view, embed, predict, network.settings.slab_half_width, network.settings.prior_half_width)
 

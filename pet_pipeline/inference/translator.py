@@ -23,6 +23,7 @@ from pet_pipeline.inference import sampling_step
 from pet_pipeline.inference.cautions import body_cautions, refuse_grid
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
 from pet_pipeline.inference.framed import framed
+from pet_pipeline.inference.noise_level import InputNoise, input_noise
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.models import devices, memory, prior_step
 from pet_pipeline.models.prior3d import Prior3d
@@ -47,6 +48,7 @@ class Translation:
         prior_box: the CNN prior in the body's box on the model grid (x, y, z), in the input's unit.
         normalisation: its parameters, for the record.
         sampler: resolved settings; None where the prior is the result.
+        noise: what the denoisers were told of the input's noise; None where they take no noise level.
         timing_s: seconds a stage.
         peak_memory_mb: peak resident memory of the process, MB.
         peak_device_memory_mb: peak memory on the GPU, MB; None on the CPU.
@@ -58,6 +60,7 @@ class Translation:
     prior_box: Float32Array
     normalisation: Mapping[str, float]
     sampler: SamplerSettings | None
+    noise: InputNoise | None
     timing_s: Mapping[str, float]
     peak_memory_mb: float
     peak_device_memory_mb: float | None
@@ -94,6 +97,7 @@ class Translator:
         precision_asked: as asked for, `auto` included: part of the provenance.
         prior_network: condition -> first estimate.
         denoisers: view -> network; empty for a model that is a prior alone.
+        noise_embedding: whether the denoisers take the input's noise level.
         objective: what the denoisers predict.
         residual: whether that is on x_0 minus the prior.
         multiple: what the sides of a box must be multiples of.
@@ -103,7 +107,8 @@ class Translator:
     compute: devices.Compute
     precision_asked: str
     prior_network: Prior3d
-    denoisers: Mapping[View, ViewDenoiser]
+    denoisers: Mapping[View, UNet25d]
+    noise_embedding: bool
     objective: Objective
     residual: bool
     multiple: int
@@ -127,19 +132,20 @@ class Translator:
         if not isinstance(prior, Prior3d) or not all(isinstance(one, UNet25d) for one in networks.values()):
             raise ModelError(f"{folder.path}: needed are a prior3d as {PRIOR} and unet25d networks as views")
         denoising = {view: cast(UNet25d, one) for view, one in networks.items()}
-        residuals = {one.settings.residual_on_prior for one in denoising.values()}
-        if len(residuals) > 1:
+        kinds = {(one.settings.residual_on_prior, one.settings.noise_embedding) for one in denoising.values()}
+        if len(kinds) > 1:
             raise ModelError(
-                f"{folder.path}: some views predict a correction of the prior and some do not; all must agree"
+                f"{folder.path}: the views' networks differ in residual_on_prior or noise_embedding; all must agree"
             )
-        residual = bool(residuals) and residuals.pop()
+        residual, noise_embedding = kinds.pop() if kinds else (False, False)
         log.info("%s on %s in %s (%s)", folder.description.name, compute.device, compute.precision, compute.reason)
         return cls(
             model=folder,
             compute=compute,
             precision_asked=precision,
             prior_network=prior,
-            denoisers={view: sampling_step.view_denoiser(view, one, compute) for view, one in denoising.items()},
+            denoisers=denoising,
+            noise_embedding=noise_embedding,
             objective=Objective.from_settings(folder.description.diffusion, residual_on_prior=residual),
             residual=residual,
             multiple=math.lcm(prior.multiple, *(one.multiple for one in denoising.values())),
@@ -192,7 +198,8 @@ class Translator:
         activity gives twice the result: all scales are taken from the volume itself.
 
         Args:
-            volume: NAC (or low-dose) PET in SUV or relative units, on any unsheared grid.
+            volume: PET in SUV or relative units, on any unsheared grid; corrected for attenuation or not as the model
+                wants it.
             options: None: everything as the model recommends.
             case_id: names the noise.
             progress: told after every network call of the sampler.
@@ -213,8 +220,11 @@ class Translator:
             condition = normalisation.forward(torch.from_numpy(seen.condition).to(device))
         with watch.stage("prior", device):
             prior = self._prior(condition, mirror=sampler.mirror)
-        result, used = prior, None
+        result, used, noise = prior, None, None
         if not self.prior_only(options):
+            if self.noise_embedding:
+                with watch.stage("noise level", device):
+                    noise = input_noise(volume, description, options.nstd)
             with watch.stage("sampling", device):
                 used = sampler
                 body = torch.from_numpy(frame.mask).to(device)
@@ -222,7 +232,7 @@ class Translator:
                 seed = derive_seed(options.seed, case_id, "sampling")
                 result = sampling_step.draw(
                     task,
-                    self.denoisers,
+                    self._view_denoisers(noise),
                     sampler,
                     self.compute,
                     seed,
@@ -237,11 +247,20 @@ class Translator:
             prior_box=_activity(prior, normalisation.of_target),
             normalisation=asdict(normalisation),
             sampler=used,
+            noise=noise,
             timing_s=watch.seconds,
             peak_memory_mb=memory.host_peak_mb(),
             peak_device_memory_mb=memory.device_peak_mb(device),
-            warnings=tuple(body_cautions(frame, volume.unit, seen.far)),
+            warnings=(*body_cautions(frame, volume.unit, seen.far), *(() if noise is None else noise.cautions)),
         )
+
+    def _view_denoisers(self, noise: InputNoise | None) -> dict[View, ViewDenoiser]:
+        """The networks as the sampler wants them, told the volume's noise level if they take one and it is known."""
+        value = None if noise is None else noise.value
+        nstd = None if value is None else torch.tensor([value], device=self.compute.device)
+        return {
+            view: sampling_step.view_denoiser(view, one, self.compute, nstd) for view, one in self.denoisers.items()
+        }
 
     def _prior(self, condition: torch.Tensor, *, mirror: bool) -> torch.Tensor:
         """The CNN prior of a normalised condition (x, y, z); with `mirror` averaged with that of the mirrored body."""

@@ -130,14 +130,43 @@ class SelfAttention(nn.Module):
         return x + out.permute(0, 3, 1, 2)
 
 
-class TimeModulation(nn.Module):
-    """Diffusion time -> one (factor, shift) for every residual block, in a single product.
+class NoiseEmbedding(nn.Module):
+    """NSTD of the input -> what is added to the embedding of the diffusion time; a learnt vector where it is unknown.
 
-    Sinusoids of 1000 t (the step numbers of a 1000-step process), two dense layers, then one linear map to all blocks
-    at once, which starts at zero: factor 1, shift 0.
+    Sinusoids of log2(NSTD), two dense layers of which the second starts at zero, as the learnt vector does: a fresh
+    network is that without the embedding. The wavelengths are 2 to 16 octaves of NSTD, 4 to 32 of the counts: a
+    quarter of the shortest tells half the counts from all, and the longest spans every noise level there is.
     """
 
-    def __init__(self, widths: Sequence[int], features: int) -> None:
+    wavelengths_octaves = (2.0, 4.0, 8.0, 16.0)
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(2 * len(self.wavelengths_octaves), features)
+        self.second = nn.Linear(features, features)
+        self.unknown = nn.Parameter(torch.zeros(features))
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, nstd: Tensor) -> Tensor:
+        """(B,) above 0, NaN where unknown -> (B, features)."""
+        known = torch.isfinite(nstd)
+        octaves = torch.where(known, nstd, torch.ones_like(nstd)).float().log2()
+        angles = octaves[:, None] * (2.0 * math.pi / torch.tensor(self.wavelengths_octaves, device=nstd.device))
+        embedding = torch.cat([angles.cos(), angles.sin()], dim=1).to(self.unknown.dtype)
+        told = self.second(F.silu(self.first(embedding)))
+        return torch.where(known[:, None], told, self.unknown.to(told.dtype))
+
+
+class TimeModulation(nn.Module):
+    """Diffusion time (and noise level) -> one (factor, shift) for every residual block, in a single product.
+
+    Sinusoids of 1000 t (the step numbers of a 1000-step process), two dense layers, to whose result that of the noise
+    level is added where there is one, then one linear map to all blocks at once, which starts at zero: factor 1,
+    shift 0.
+    """
+
+    def __init__(self, widths: Sequence[int], features: int, *, noise: bool = False) -> None:
         super().__init__()
         self.widths = tuple(widths)
         self.features = features
@@ -145,9 +174,20 @@ class TimeModulation(nn.Module):
         self.out = nn.Linear(4 * features, 2 * sum(self.widths))
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
+        self.noise = NoiseEmbedding(4 * features) if noise else None
 
-    def forward(self, t: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(B,) in [0, 1] -> for each block (factor, shift), each (B, C, 1, 1)."""
+    def forward(self, t: Tensor, nstd: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+        """Diffusion times and noise levels, each (B,) or (1,) -> for each block (factor, shift), each (B, C, 1, 1).
+
+        Args:
+            t: in [0, 1].
+            nstd: above 0, NaN where unknown; None: all unknown.
+
+        Raises:
+            ValueError: a noise level for a network that has no embedding of it.
+        """
+        if nstd is not None and self.noise is None:
+            raise ValueError("a noise level was given to a network without noise_embedding")
         half = self.features // 2
         frequencies = torch.exp(
             torch.arange(half, device=t.device, dtype=torch.float32) * (-math.log(10_000.0) / max(half - 1, 1))
@@ -155,6 +195,9 @@ class TimeModulation(nn.Module):
         # in float32 whatever the precision of the network: 1000 t has no digits to spare in bfloat16
         angles = (1000.0 * t.float())[:, None] * frequencies
         embedding = torch.cat([angles.cos(), angles.sin()], dim=1).to(self.out.weight.dtype)
-        joint = self.out(F.silu(self.hidden(embedding)))[:, :, None, None]
+        hidden = self.hidden(embedding)
+        if self.noise is not None:
+            hidden = hidden + self.noise(torch.full_like(t, math.nan) if nstd is None else nstd)
+        joint = self.out(F.silu(hidden))[:, :, None, None]
         parts = torch.split(joint, [width for width in self.widths for _ in range(2)], dim=1)
         return [(1.0 + factor, shift) for factor, shift in zip(parts[::2], parts[1::2], strict=True)]

@@ -75,9 +75,14 @@ was measured.
 )
 
 _TASKS = {
-    "madm": "low-dose non-attenuation-corrected PET to attenuation-corrected standard-dose PET",
-    "prior": "the same in one step, without diffusion",
-    "mumap": "low-dose non-attenuation-corrected PET to the mu-map at 511 keV",
+    "madm": "to attenuation-corrected standard-dose PET",
+    "ndif": "to attenuation-corrected standard-dose PET; the denoisers are told the noise level of the input",
+    "prior": "to attenuation-corrected standard-dose PET in one step, without diffusion",
+    "mumap": "to the mu-map at 511 keV",
+}
+_CONDITIONS = {
+    "input": "low-dose non-attenuation-corrected PET",
+    "input_ac": "low-dose attenuation-corrected PET",
 }
 _TARGETS = {
     "noise_free": "the noise-free attenuation-corrected image",
@@ -90,7 +95,7 @@ def model_card(description: ModelDescription) -> str:
     text: str = _TEMPLATE.render(
         d=description,
         networks=description.networks,
-        task=_TASKS[description.task],
+        task=f"{_CONDITIONS[description.condition]} {_TASKS[description.task]}",
         target=_TARGETS[description.target] if description.mumap is None else "the mu-map without the couch, cm^-1",
         bank=_bank(description.mumap),
         table=_table,

@@ -36,13 +36,16 @@ class _Level(nn.Module):
 
 
 class UNet25d(nn.Module):
-    """One view's denoiser: (noisy slice, diffusion time, condition slab) -> the objective's prediction.
+    """One view's denoiser: (noisy slice, diffusion time, condition slab, noise level) -> the objective's prediction.
 
     A first convolution split into the part of the noisy slice and the part of the condition, so that the latter is
     computed once a volume (`embed_condition`) and not once a step; levels of residual blocks modulated by the diffusion
     time, halved by strided convolutions; the coarsest level; back up by a 1 x 1 convolution and nearest-neighbour
     repetition (they commute, so the product is done on the small side), the skip connection added; norm, activation, a
     convolution that starts at zero. All convolutions pad with zeros.
+
+    With `noise_embedding` the input's NSTD modulates the blocks beside the diffusion time; without it there is no such
+    part, and its parameters are those of networks from before there was one.
 
     With `norm: channel` and no attention the output at a pixel depends on its neighbourhood only, not on the crop.
 
@@ -67,36 +70,39 @@ class UNet25d(nn.Module):
         self.up = nn.ModuleList(convolution(2, widths[i + 1], widths[i], kernel=1) for i in levels[:-1])
         self.decoder = nn.ModuleList(_Level(widths[i], settings, attention[i]) for i in levels)
         encoder_widths = [width for width in widths for _ in range(settings.blocks)]
-        self.time = TimeModulation(encoder_widths + encoder_widths[::-1], features=max(32, widths[0]))
+        self.time = TimeModulation(
+            encoder_widths + encoder_widths[::-1], features=max(32, widths[0]), noise=settings.noise_embedding
+        )
         self.out_norm = normalisation(settings.norm, widths[0])
         self.out = convolution(2, widths[0], 1, zero=True)
         to_channels_last(self)
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """(B, 1, H, W), (B,) in [0, 1], (B, C, H, W) -> (B, 1, H, W)."""
-        return self.forward_embedded(x_t, t, self.embed_condition(condition))
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor, nstd: Tensor | None = None) -> Tensor:
+        """(B, 1, H, W), (B,) in [0, 1], (B, C, H, W), (B,) -> (B, 1, H, W)."""
+        return self.forward_embedded(x_t, t, self.embed_condition(condition), nstd)
 
     def embed_condition(self, condition: Tensor) -> Tensor:
         """The first convolution's condition part: (B, C, H, W) -> (B, widths[0], H, W), the same at every step."""
         return cast(Tensor, self.stem_condition(condition.contiguous(memory_format=MEMORY_FORMAT[2])))
 
-    def forward_embedded(self, x_t: Tensor, t: Tensor, features: Tensor) -> Tensor:
+    def forward_embedded(self, x_t: Tensor, t: Tensor, features: Tensor, nstd: Tensor | None = None) -> Tensor:
         """The rest of the network.
 
         Args:
             x_t: noisy slices (B, 1, H, W), any strides.
             t: diffusion times in [0, 1], (B,) or (1,) for all.
             features: what `embed_condition` gave for these slices.
+            nstd: the input's noise level, (B,) or (1,) for all, NaN where unknown; None: unknown.
 
         Returns:
             The prediction (B, 1, H, W).
 
         Raises:
-            ValueError: H or W is not a multiple of `multiple`.
+            ValueError: H or W is not a multiple of `multiple`, or `nstd` without `noise_embedding`.
         """
         if x_t.shape[-2] % self.multiple or x_t.shape[-1] % self.multiple:
             raise ValueError(f"slices of {x_t.shape[-2]} x {x_t.shape[-1]}: needed are multiples of {self.multiple}")
-        modulations = self.time(t)
+        modulations = self.time(t, nstd)
         # one channel: both memory formats look alike, and convolution must be told which
         sample = x_t.contiguous().as_strided(x_t.shape, (x_t.shape[-2] * x_t.shape[-1], 1, x_t.shape[-1], 1))
         h = features + self.stem_sample(sample)

@@ -18,6 +18,7 @@ from pet_pipeline.configs.schema import TrainingSettings
 from pet_pipeline.data.dataset import PackedCase, pack
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.diffusion.objective import Objective
+from pet_pipeline.evaluation.liver import MEASURES
 from pet_pipeline.models.devices import Compute, choose
 from pet_pipeline.models.memory import keep_freed_memory
 from pet_pipeline.models.registry import build, parameter_count
@@ -34,7 +35,7 @@ from pet_pipeline.types import View
 
 log = logging.getLogger(__name__)
 
-Task = Literal["prior", "madm"]
+Task = Literal["prior", "madm", "ndif"]
 
 VALIDATION_CASES = 6
 """Whole volumes scored at each validation: enough to see a plateau, few enough to cost a small part of the training."""
@@ -74,7 +75,8 @@ def train_model(
         settings: everything that shapes the result.
         folder: of the run; holds packed cases, checkpoints, curves (TensorBoard and JSON lines), the model.
         progress: makes progress bars.
-        task: `madm` for prior and views, `prior` for the prior alone.
+        task: `madm` or `ndif` (by what the settings say, denoisers that know the noise level) for prior and views,
+            `prior` for the prior alone.
         resume: go on from the last checkpoints of the same run.
         workers: processes that pack the cases.
         name: of the model; the folder's name if not given.
@@ -100,6 +102,8 @@ def train_model(
                 normalisation=settings.normalisation,
                 target=settings.target,
                 multiple=box_multiple(settings),
+                condition=settings.condition,
+                measure=MEASURES[settings.condition].of if settings.denoiser.noise_embedding else None,
                 prepare=preparation(settings.normalisation, settings.grid),
                 workers=workers,
                 on_case=tick,
@@ -112,9 +116,9 @@ def train_model(
         folds: tuple[Fold, ...] = (Fold("prior", frozenset(participants), frozenset()),)
     else:
         folds = assign(participants, folds=settings.folds, prior_share=settings.prior_share, seed=settings.seed)
-    networks: dict[str, nn.Module] = {"prior": _train_priors(this, folds, train, estimate=task == "madm")}
+    networks: dict[str, nn.Module] = {"prior": _train_priors(this, folds, train, estimate=task != "prior")}
     resolved = settings
-    if task == "madm":
+    if task != "prior":
         seen_by_denoisers = tuple(case for case in train if case.has("prior"))
         if settings.denoiser.residual_on_prior and settings.diffusion.residual_scale is None:
             scale = round(residual_scale(seen_by_denoisers, settings.normalisation), 4)
@@ -125,12 +129,14 @@ def train_model(
         for view in View:
             networks[view.value] = _train_view(this, view, seen_by_denoisers)
     with progress("what the model has seen", len(cases_seen(manifest))) as tick:
-        seen = seen_ranges(manifest, resolved.grid, workers=workers, on_case=tick)
+        seen = seen_ranges(manifest, resolved.grid, condition=resolved.condition, workers=workers, on_case=tick)
     description = ModelDescription(
         name=name or folder.resolve().name,
         version=__version__,
         task=task,
         networks={},
+        condition=resolved.condition,
+        noise_level=resolved.noise_level.given,
         grid=resolved.grid,
         normalisation=resolved.normalisation,
         diffusion=resolved.diffusion,
@@ -194,14 +200,14 @@ def _train_view(this: _Run, view: View, cases: Sequence[PackedCase]) -> nn.Modul
         partial(denoiser_figures, view=view, cases=this.validation, settings=settings, compute=this.compute)
         if this.validation
         else None,
-        _identity(settings, "denoiser", "denoiser_optimiser", "diffusion", cases=len(cases)),
+        _identity(settings, "denoiser", "denoiser_optimiser", "diffusion", "noise_level", cases=len(cases)),
     )
     return this.train(stage).eval()
 
 
 def _identity(settings: TrainingSettings, *groups: str, cases: int) -> str:
     """What a checkpoint must agree with: the groups of settings that shape the stage."""
-    common = ("seed", "target", "grid", "normalisation", "augmentation")
+    common = ("seed", "condition", "target", "grid", "normalisation", "augmentation")
     content = {name: settings.model_dump(mode="json")[name] for name in (*common, *groups)}
     return json.dumps({**content, "cases": cases}, sort_keys=True)
 
@@ -210,11 +216,18 @@ def _facts(
     train: Sequence[PackedCase], folds: Sequence[Fold], settings: TrainingSettings, compute: Compute
 ) -> dict[str, Any]:
     """What the card says about the training."""
+    known = [case.nstd for case in train if case.nstd is not None]
+    noise = {
+        "noise_level": MEASURES[settings.condition].name,
+        "noise_level_range": [round(value, 3) for value in (min(known), max(known))] if known else [],
+        "noise_level_unknown_cases": len(train) - len(known),
+    }
     return {
         "participants": len({case.participant_id for case in train}),
         "cases": len(train),
         "doses_percent": sorted({case.dose for case in train if not math.isnan(case.dose)}),
         "scanners": sorted({case.scanner for case in train if case.scanner}),
+        **(noise if settings.denoiser.noise_embedding else {}),
         "priors": {
             fold.name: f"learnt from {len(fold.learns_from)}, estimated {len(fold.estimates)}" for fold in folds
         },

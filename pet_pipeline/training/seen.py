@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from pet_pipeline.configs.model import SeenRange
-from pet_pipeline.configs.schema import GridSettings
+from pet_pipeline.configs.schema import Condition, GridSettings
 from pet_pipeline.data import nifti
 from pet_pipeline.data.descriptors import TERMS, Descriptors, describe
 from pet_pipeline.data.framing import frame_body
@@ -38,6 +38,7 @@ def seen_ranges(
     manifest: Manifest,
     grid: GridSettings,
     *,
+    condition: Condition = "input",
     split: str = "train",
     workers: int = 1,
     on_case: Callable[[], None] = lambda: None,
@@ -48,8 +49,9 @@ def seen_ranges(
     condition prepared, scaled and in half precision.
 
     Args:
-        manifest: of the cohort; only the column `input` is read.
+        manifest: of the cohort; only the column of the condition is read.
         grid: of the model.
+        condition: which image of a case the model is given.
         split: whose cases.
         workers: files read at a time.
         on_case: called after each case.
@@ -66,14 +68,14 @@ def seen_ranges(
         raise UsageError(f"{manifest.root}: no {split} case in the manifest; needed is one at least")
     described = []
     with ThreadPoolExecutor(workers) as pool:
-        for descriptors in pool.map(partial(_describe, grid=grid), cases):
+        for descriptors in pool.map(partial(_describe, condition=condition, grid=grid), cases):
             described.append(descriptors)
             on_case()
     return {name: _range([getattr(one, name) for one in described]) for name in TERMS}
 
 
-def _describe(case: Case, grid: GridSettings) -> Descriptors:
-    volume, _ = nifti.read(case.input)
+def _describe(case: Case, condition: Condition, grid: GridSettings) -> Descriptors:
+    volume, _ = nifti.read(getattr(case, condition))
     return describe(*frame_body(volume, grid.spacing_mm, multiple=BOX_MULTIPLE))
 
 

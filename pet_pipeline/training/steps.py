@@ -11,6 +11,7 @@ from pet_pipeline.data.dataset import Augmentation, PackedCase, draw_patch, draw
 from pet_pipeline.diffusion.objective import Objective, draw_times
 from pet_pipeline.seeding import derive_seed, generator
 from pet_pipeline.training.loop import Batch
+from pet_pipeline.training.noise_levels import draw_noise_levels
 from pet_pipeline.types import View
 
 
@@ -47,12 +48,14 @@ def denoiser_batch(cases: Sequence[PackedCase], settings: TrainingSettings, view
     """Slices for a view's denoiser, with times and noise; decided by (seed, stage, step).
 
     Returns:
-        `condition` (B, C, h, w), `prior`, `target`, `noise` (B, 1, h, w), `t` (B,).
+        `condition` (B, C, h, w), `prior`, `target`, `noise` (B, 1, h, w), `t` (B,); with `noise_embedding` also `nstd`
+        (B,), NaN where unknown.
     """
     rng = generator(settings.seed, stage, step)
-    examples = []
+    chosen, examples = [], []
     for _ in range(settings.denoiser_optimiser.batch):
         case = cases[int(rng.integers(len(cases)))]
+        chosen.append(case)
         examples.append(
             draw_slice(
                 case,
@@ -72,6 +75,9 @@ def denoiser_batch(cases: Sequence[PackedCase], settings: TrainingSettings, view
     noises = torch.Generator().manual_seed(derive_seed(settings.seed, stage, step, "noise"))
     batch["t"] = draw_times(len(examples), noises, longest=settings.diffusion.t_max)
     batch["noise"] = torch.randn(batch["target"].shape, generator=noises)
+    if settings.denoiser.noise_embedding:
+        levels = generator(settings.seed, stage, step, "noise level")
+        batch["nstd"] = torch.tensor(draw_noise_levels(chosen, cases, settings.noise_level, levels))
     return batch
 
 
@@ -80,5 +86,5 @@ def denoiser_loss(network: nn.Module, batch: Batch, objective: Objective, *, res
     prior = batch["prior"] if residual else None
     x_0, noise, t = batch["target"], batch["noise"], batch["t"]
     x_t = objective.noisy(x_0, noise, t)
-    prediction = network(objective.network_input(x_t, t, prior), t, batch["condition"])
+    prediction = network(objective.network_input(x_t, t, prior), t, batch["condition"], batch.get("nstd"))
     return objective.loss(prediction, objective.target(x_0, noise, t, prior), t)

@@ -14,6 +14,7 @@ from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.models.devices import Compute
 from pet_pipeline.seeding import derive_seed
 from pet_pipeline.training.estimates import prior_of, unit_normalisation
+from pet_pipeline.training.noise_levels import noise_level
 from pet_pipeline.types import Float32Array, View
 
 PSNR_RANGE_SUV = 15.0
@@ -55,12 +56,15 @@ def _one_step(
     z_t = slices_of(objective.network_input(x_t, t[0], shift), view)
     slabs = slabs_of(read("condition"), view, denoiser.slab_half_width)
     around = slabs_of(prior, view, denoiser.prior_half_width) if denoiser.prior_half_width >= 0 else None
+    nstd = None
+    if denoiser.noise_embedding:
+        nstd = torch.tensor([noise_level(case, settings.noise_level.given)]).to(compute.device)
     parts = []
     with compute.networks():
         for first in range(0, len(z_t), SLICES_A_CALL):
             some = slice(first, first + SLICES_A_CALL)
             condition = slabs[some] if around is None else torch.cat([slabs[some], around[some]], dim=1)
-            output = network(z_t[some].to(compute.device), t.to(compute.device), condition.to(compute.device))
+            output = network(z_t[some].to(compute.device), t.to(compute.device), condition.to(compute.device), nstd)
             parts.append(output.float().cpu())
     x_0 = objective.to_x0(volume_of(torch.cat(parts), view), x_t, t[0], shift)
     array: Float32Array = normalisation.inverse(x_0.numpy())

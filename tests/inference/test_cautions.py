@@ -11,8 +11,9 @@ from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.geometry import Geometry
-from pet_pipeline.inference.cautions import body_cautions, cautions, refuse_grid
+from pet_pipeline.inference.cautions import body_cautions, cautions, refuse_grid, refuse_other_correction
 from pet_pipeline.inference.distance import distance
+from pet_pipeline.inference.intake import is_corrected
 from pet_pipeline.units import Unit
 
 MODEL = ModelDescription(name="m", version="1", networks={}, demonstration=True, intended_use="Not for diagnosis.")
@@ -108,3 +109,28 @@ def test_a_body_without_air_and_relative_values_are_told() -> None:
     crop, relative = body_cautions(frame, Unit.RELATIVE, None)
     assert crop.startswith("no air found around the body")
     assert relative == "relative values: the result is relative too, not SUV"
+
+
+@pytest.mark.parametrize("condition", ["input", "input_ac"])
+def test_an_input_that_says_to_be_of_the_other_kind_is_refused(condition: str) -> None:
+    model = MODEL.model_copy(update={"condition": condition})
+    fits = condition == "input_ac"
+    refuse_other_correction(model, fits, "scan")
+    refuse_other_correction(model, None, "scan")
+    with pytest.raises(InputRefused, match=r"^scan: (non-)?attenuation-corrected PET by its sidecar.* m takes"):
+        refuse_other_correction(model, not fits, "scan")
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "corrected"),
+    [
+        ({"AttenuationCorrection": "none"}, False),
+        ({"AttenuationCorrection": "CT"}, True),
+        ({"AttenuationCorrection": "[137Cs]transmission scan-based"}, True),
+        ({"AttenuationCorrection": "n/a"}, None),
+        ({"Units": "g/mL"}, None),
+        (None, None),
+    ],
+)
+def test_what_a_sidecar_says_of_the_attenuation_correction(sidecar: dict[str, str] | None, corrected: bool) -> None:
+    assert is_corrected(sidecar) is corrected

@@ -60,3 +60,16 @@ def test_frames_have_outputs_of_their_own(tmp_path: Path) -> None:
     frames = [job.for_frame(index) for index in (0, 11)]
     assert [one.target.name for one in frames] == ["dyn_frame-000_acsd.nii.gz", "dyn_frame-011_acsd.nii.gz"]
     assert [one.case_id for one in frames] == ["dyn_frame-000", "dyn_frame-011"]
+
+
+def test_of_a_manifest_the_image_that_the_model_is_given_is_taken(tmp_path: Path) -> None:
+    _touch(tmp_path / "a_nac.nii.gz", tmp_path / "a_ac.nii.gz", tmp_path / "b_nac.nii.gz")
+    head, rows = "case_id\tparticipant_id\tsplit\tinput\tinput_ac\n", "a\tp\ttest\ta_nac.nii.gz\ta_ac.nii.gz\n"
+    manifest = tmp_path / "manifest.tsv"
+    manifest.write_text(head + rows)
+    for condition, name in (("input", "a_nac.nii.gz"), ("input_ac", "a_ac.nii.gz")):
+        (job,) = collect([manifest], tmp_path / "out", condition=condition)
+        assert (job.source.name, job.target.name) == (name, "a_acsd.nii.gz")
+    manifest.write_text(head + rows + "b\tq\ttest\tb_nac.nii.gz\tn/a\n")
+    with pytest.raises(UsageError, match="b has no input_ac"):
+        collect([manifest], tmp_path / "out", condition="input_ac")

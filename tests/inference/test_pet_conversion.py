@@ -71,7 +71,7 @@ def test_what_was_converted_is_an_input_like_the_series(tmp_path: Path) -> None:
         convert_pet(folder, path, unit=unit)
         again = take_in(path, InputOptions())
         np.testing.assert_allclose(again.volume.data, straight.volume.data, rtol=1e-5)
-        assert again.nac is straight.nac is True
+        assert again.corrected is straight.corrected is False
     convert_pet(tmp_path / "bqml.nii.gz", tmp_path / "suv_again.nii.gz")  # a NIfTI file in
     np.testing.assert_allclose(values(tmp_path / "suv_again.nii.gz"), straight.volume.data, rtol=1e-5)
     convert_pet(folder, tmp_path / "lean.nii.gz", unit=PetUnit.SUVLBM)

@@ -126,3 +126,49 @@ def test_the_split_stem_is_one_convolution_of_sample_and_condition() -> None:
         torch.cat([x_t, condition], dim=1), joint, network.stem_condition.bias, padding=1
     )
     torch.testing.assert_close(arrived[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_without_noise_embedding_nothing_has_changed_and_with_it_a_fresh_network_is_the_same() -> None:
+    def fresh(noise_embedding: bool) -> UNet25d:
+        torch.manual_seed(7)
+        settings = {"widths": (8, 16), "attention_levels": (), "slab_half_width": 1, "noise_embedding": noise_embedding}
+        return UNet25d(DenoiserSettings.model_validate(settings)).eval()
+
+    plain, embedding = fresh(False), fresh(True)
+    own, others = plain.state_dict(), embedding.state_dict()
+    assert set(others) - set(own) == {
+        f"time.noise.{name}" for name in ("first.weight", "first.bias", "second.weight", "second.bias", "unknown")
+    }
+    assert all(torch.equal(value, others[name]) for name, value in own.items())
+    torch.nn.init.normal_(plain.time.out.weight)
+    embedding.load_state_dict(plain.state_dict(), strict=False)
+    x_t, t, condition = inputs(plain, 8, 8)
+    for nstd in (None, torch.tensor([0.3])):
+        assert torch.equal(embedding(x_t, t, condition, nstd), plain(x_t, t, condition))
+    with pytest.raises(ValueError, match="noise_embedding"):
+        plain(x_t, t, condition, torch.tensor([0.3]))
+
+
+@torch.no_grad()
+def test_the_noise_level_reaches_the_output_each_case_its_own_and_unknown_is_a_level_of_its_own() -> None:
+    network = make(noise_embedding=True)
+    torch.nn.init.normal_(network.time.noise.unknown)
+    x_t, t, condition = inputs(network, 8, 8, batch=4)
+    x_t, t, condition = (part[:1].expand(4, *part.shape[1:]) for part in (x_t, t, condition))
+    found = network(x_t, t, condition, torch.tensor([0.1, 0.2, 0.1, float("nan")]))
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found[0], found[2])
+    for other in (found[1], found[3]):
+        assert not torch.allclose(found[0], other, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(network(x_t[:1], t[:1], condition[:1])[0], found[3])  # none given: unknown
+
+
+def test_every_parameter_of_the_noise_embedding_learns() -> None:
+    network = make(noise_embedding=True)
+    x_t, t, condition = inputs(network, 8, 8)
+    network(x_t, t, condition, torch.tensor([0.1, float("nan")])).square().mean().backward()
+    for name, parameter in network.time.noise.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
