@@ -245,7 +245,7 @@ def _train_network(this: _Run, stage: int, name: str, cases: Sequence[PackedCase
             partial(mumap_batch, cases, settings, optimiser, channels, stage, phase),
             partial(mumap_loss, gradient_weight=settings.gradient_weight, square_weight=settings.square_weight),
             watch if watched else None,
-            _identity(settings, stage, architecture, resolved, cases=len(cases)),
+            _identity(settings, stage, group, architecture, resolved, cases=len(cases)),
         )
         network = this.session.train(step).eval()
     assert network is not None  # the optimiser of the whole is always set
@@ -253,13 +253,19 @@ def _train_network(this: _Run, stage: int, name: str, cases: Sequence[PackedCase
 
 
 def _identity(
-    settings: MumapTrainingSettings, stage: int, architecture: str, network: Mapping[str, Any], *, cases: int
+    settings: MumapTrainingSettings,
+    stage: int,
+    group: str,
+    architecture: str,
+    network: Mapping[str, Any],
+    *,
+    cases: int,
 ) -> str:
-    """What a checkpoint must agree with; a first stage is the same whatever comes after it."""
-    groups = ["seed", "grid", "normalisation", "augmentation", "gradient_weight", "square_weight"]
-    groups += ["under_optimiser", "optimiser"]
+    """What a checkpoint must agree with: a network is the same whatever comes after it."""
+    groups = ["seed", "grid", "normalisation", "augmentation", "gradient_weight", "square_weight", "under_optimiser"]
     if stage > 1:
-        groups += ["later_under_optimiser", "later_optimiser", "folds", "prior_share", "population"]
+        groups += ["optimiser", "folds", "prior_share", "population", "later_under_optimiser"]
+    groups += [group if stage == 1 else f"later_{group}"]
     dumped = settings.model_dump(mode="json")
     content = {name: dumped[name] for name in groups}
     return json.dumps(
