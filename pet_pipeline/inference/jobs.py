@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from pet_pipeline.configs.schema import Condition
@@ -123,8 +124,6 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
             folder / "manifest.tsv",
         )
     files = sorted(_nifti_files(folder))
-    if not files:
-        return _series_in(folder, output, tag, condition)
     jobs = []
     for file in files:
         below = file.relative_to(folder).parent
@@ -139,20 +138,22 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
         if job.source.resolve() not in produced
         and not (inside and job.source.resolve().is_relative_to(output.resolve()))
     ]
+    if all(stem(job.source).endswith((tag, f"{tag}{CONFIDENCE_TAG}")) for job in jobs):  # none, or results of series
+        jobs = _series_in(folder, output, tag, condition) or jobs
     if not jobs:
-        raise UsageError(f"{folder}: 0 NIfTI files found below it (looked for .nii and .nii.gz)")
+        raise UsageError(
+            f"{folder}: 0 NIfTI files found below it (looked for .nii and .nii.gz) and no PET series (DICOM; needs "
+            "pydicom)"
+        )
     return jobs
 
 
 def _series_in(folder: Path, output: Path, tag: str, condition: Condition) -> list[Job]:
-    """The PET series below a folder; what is left out is said."""
+    """The PET series below a folder; what is left out is said. None are found where pydicom is not installed."""
+    if find_spec("pydicom") is None:
+        return []
     found = find_series(folder)
     pets = [series for series in found if series.modality == "PT" and not series.own]
-    if not pets:
-        there = "; ".join(series.label for series in found[:6]) or "no DICOM image"
-        raise UsageError(
-            f"{folder}: 0 NIfTI files found below it (looked for .nii and .nii.gz) and no PET series ({there})"
-        )
     wanted = [series for series in pets if series.nac is (condition == "input")]
     chosen = {series.folder for series in wanted}
     taken = [series for series in pets if series in wanted or series.folder not in chosen]

@@ -149,7 +149,12 @@ def test_translate_a_series_and_write_one(tiny_model: Path, tmp_path: Path) -> N
     np.testing.assert_allclose(back.volume.data, made.data * SUV_PER_BQML, atol=made.data.max() * SUV_PER_BQML / 32767)
     assert back.volume.geometry.matches(made.geometry)
     assert run(collect([folder], out), work)[0].status == "skipped"
-    assert [job.case_id for job in collect([tmp_path / "scan"], out)] == ["scan"]
+    # a run into the folder of the series, and a second one
+    for _ in range(2):
+        (job,) = collect([folder], folder)
+        assert (job.case_id, job.series is not None) == ("scan", True)
+        job.target.touch()
+    job.target.unlink()
     next((out / "scan_acsd_dicom").iterdir()).parent.rename(tmp_path / "moved")
     assert run(collect([folder], out), work)[0].status == "done"  # a product that is gone is made anew
     (refused,) = run(collect([tmp_path / "scan.nii.gz"], tmp_path / "c"), work)
