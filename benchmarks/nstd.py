@@ -50,6 +50,8 @@ def main() -> None:
     rows: defaultdict[tuple[str, str, float], Found] = defaultdict(Found)
     for folder in parser.parse_args().cohorts:
         for case in Manifest.load(folder / "manifest.tsv").cases:
+            if "lesion_free_of" in case.extra:  # the same noise a second time
+                continue
             liver = liver_of(case)
             for measure, (column, estimate) in MEASURES.items():
                 path = getattr(case, column)

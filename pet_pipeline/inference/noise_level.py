@@ -29,7 +29,7 @@ class InputNoise:
         """A line of warning where the noise level is unknown."""
         if self.value is not None:
             return ()
-        return (f"{self.measure} is unknown: no liver-like region was found; give --nstd if you have measured it",)
+        return (f"{self.measure} is unknown: no liver-like region was found or looked for; give --nstd if you know it",)
 
 
 def input_noise(volume: Volume, description: ModelDescription, given: float | None) -> InputNoise:

@@ -165,10 +165,13 @@ class Translator:
         """The resolved sampler.
 
         Raises:
-            UsageError: a view that the model lacks, or a start at a time that it was not trained for.
+            UsageError: a view that the model lacks, a noise level that it does not take, or a start at a time that it
+                was not trained for.
         """
         description = self.model.description
         settings = options.sampler(description.sampler)
+        if options.nstd is not None and not self.noise_embedding:
+            raise UsageError(f"--nstd {options.nstd:g}: {description.name} takes no noise level; leave it out")
         if self.prior_only(options):
             return settings
         missing = [name for name in settings.views if View(name) not in self.denoisers]

@@ -149,9 +149,9 @@ class NoiseEmbedding(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, nstd: Tensor) -> Tensor:
-        """(B,) above 0, NaN where unknown -> (B, features)."""
-        known = torch.isfinite(nstd)
-        octaves = torch.where(known, nstd, torch.ones_like(nstd)).float().log2()
+        """(B,), NaN (or anything not above 0) where unknown -> (B, features)."""
+        known = nstd > 0.0
+        octaves = torch.where(known, nstd, 1.0).float().log2()
         angles = octaves[:, None] * (2.0 * math.pi / torch.tensor(self.wavelengths_octaves, device=nstd.device))
         embedding = torch.cat([angles.cos(), angles.sin()], dim=1).to(self.unknown.dtype)
         told = self.second(F.silu(self.first(embedding)))
