@@ -119,7 +119,7 @@ def server_commands(folder: Path) -> dict[str, list[str]]:
         ],
         "superexec": [
             "flower-superexec", "--runtime-api-address", f"127.0.0.1:{port}",
-            "--root-certificates", str(root / "ca.crt"), "--disable-runtime-dependency-installation", *secret,
+            "--root-certificates", str(root / "ca.crt"), *secret,
         ],
     }  # fmt: skip
 
@@ -128,8 +128,7 @@ def site_command(site_file: Path, server: str, ca: Path, key: Path, port: int) -
     """A site's process: it connects outwards only; `port` is for its own children, on loopback."""
     return [
         "flower-supernode", "--superlink", server, "--root-certificates", str(ca), "--auth-supernode-private-key",
-        str(key), "--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation",
-        "--node-config", f'site-file="{site_file.resolve()}"',
+        str(key), "--host", "127.0.0.1", "--port", str(port), "--node-config", f'site-file="{site_file.resolve()}"',
     ]  # fmt: skip
 
 
