@@ -148,7 +148,7 @@ def test_options_that_the_model_cannot_follow(translator: Translator, tiny_model
         checked(TranslateOptions, views=("oblique",))
     with pytest.raises(UsageError, match="steps"):
         checked(TranslateOptions, steps=0)
-    with pytest.raises(UsageError, match="--nstd 0.2: tiny-test takes no noise level"):
+    with pytest.raises(UsageError, match=r"--nstd 0.*takes no noise level"):
         translator.translate(volume, TranslateOptions(nstd=0.2))
     with pytest.raises(ModelError, match="no-such-model"):
         Translator.load("no-such-model")
