@@ -37,9 +37,10 @@ def unbounded(mu: Tensor) -> Tensor:
 class MuUNet(nn.Module):
     """A plain 3D U-Net that works from half resolution down, with a head at full resolution.
 
-    In a later stage the second input channel is the last estimate, and the network gives a correction of it: it starts
-    as the identity. No statistics are taken over space with `norm: channel`: far from its edge a patch gives what the
-    whole volume gives. All convolutions pad with zeros, which is air.
+    In a later stage the network gives a correction of the population prior, which is the last estimate where no body of
+    the bank reaches, or of that estimate where there is no bank: it starts as the identity. No statistics are taken
+    over space with `norm: channel`: far from its edge a patch gives what the whole volume gives. All
+    convolutions pad with zeros, which is air.
 
     Args:
         settings: input channels, widths from half resolution down, width at full resolution, blocks, norm.
@@ -93,7 +94,8 @@ class MuUNet(nn.Module):
         inputs = inputs.contiguous(memory_format=MEMORY_FORMAT[3])
         full = self.out_norm(self.fusion(self._features(inputs)))
         correction = self.out(F.hardswish(full)).float()
-        return positive(correction if self.settings.inputs == 1 else unbounded(inputs[:, 1:2]) + correction)
+        begun = {1: None, 2: 1, 4: 2}[self.settings.inputs]  # the channel that is corrected: estimate or prior
+        return positive(correction if begun is None else unbounded(inputs[:, begun : begun + 1]) + correction)
 
     def _add_branches(self, settings: MuUNetSettings) -> None:
         """What a subclass has besides."""
