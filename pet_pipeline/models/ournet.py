@@ -38,8 +38,9 @@ class MuUNet(nn.Module):
     """A plain 3D U-Net that works from half resolution down, with a head at full resolution.
 
     In a later stage the network gives a correction of the population prior, which is the last estimate where no body of
-    the bank reaches, or of that estimate where there is no bank: it starts as the identity. No statistics are taken over space with `norm: channel`: far from its edge a patch gives what the
-    whole volume gives. All convolutions pad with zeros, which is air.
+    the bank reaches, or of that estimate where there is no bank: it starts as the identity. No statistics are taken
+    over space with `norm: channel`: far from its edge a patch gives what the whole volume gives. All
+    convolutions pad with zeros, which is air.
 
     Args:
         settings: input channels, widths from half resolution down, width at full resolution, blocks, norm.
