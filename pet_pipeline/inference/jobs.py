@@ -142,8 +142,7 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
         jobs = _series_in(folder, output, tag, condition) or jobs
     if not jobs:
         raise UsageError(
-            f"{folder}: 0 NIfTI files found below it (looked for .nii and .nii.gz) and no PET series (DICOM; needs "
-            "pydicom)"
+            f"{folder}: 0 NIfTI files found below it (looked for .nii and .nii.gz) and no PET series (needs pydicom)"
         )
     return jobs
 
