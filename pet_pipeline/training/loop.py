@@ -35,6 +35,8 @@ class Stage:
         loss: (network, batch on the device) -> scalar.
         validate: network -> named figures, or None.
         settings: JSON of all that shapes the result, compared when a run is resumed.
+        first: the step that a training without a checkpoint begins at: draws and learning rate go on from there.
+        last: the step to stop after; None for the optimiser's last.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Stage:
     loss: Callable[[nn.Module, Batch], Tensor]
     validate: Callable[[nn.Module], Mapping[str, float]] | None
     settings: str
+    first: int = 0
+    last: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,15 @@ def run(stage: Stage, folder: Path, loop: LoopSettings, on_step: OnStep = lambda
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = stage.optimiser
+    last = settings.steps if stage.last is None else stage.last
     network = stage.network.to(loop.device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     path = folder / "checkpoint.safetensors"
-    step = checkpoint.load(path, network, average, optimiser, stage.settings) if path.is_file() else 0
+    step = checkpoint.load(path, network, average, optimiser, stage.settings) if path.is_file() else stage.first
     for name in ("losses.jsonl", "validation.jsonl"):
         _forget_after(folder / name, step)
-    if step >= settings.steps:
+    if step >= last:
         return average
     network.train()
     with (
@@ -96,9 +101,9 @@ def run(stage: Stage, folder: Path, loop: LoopSettings, on_step: OnStep = lambda
         upcoming = ahead.submit(stage.draw, step)
         start = time.monotonic()
         try:
-            while step < settings.steps:
+            while step < last:
                 batch = {name: value.to(loop.device, non_blocking=True) for name, value in upcoming.result().items()}
-                if step + 1 < settings.steps:
+                if step + 1 < last:
                     upcoming = ahead.submit(stage.draw, step + 1)
                 rate = learning_rate(step, settings)
                 for group in optimiser.param_groups:
@@ -115,26 +120,26 @@ def run(stage: Stage, folder: Path, loop: LoopSettings, on_step: OnStep = lambda
                 if not math.isfinite(value):
                     raise PetPipelineError(f"{stage.name}: the loss is {value} at step {step}; lower the learning rate")
                 losses.write(json.dumps({"step": step, "loss": value}) + "\n")
-                on_step(stage.name, step, settings.steps, value)
+                on_step(stage.name, step, last, value)
                 if step % loop.log_every == 0:
                     board.add_scalar(f"{stage.name}/loss", value, step)
                     board.add_scalar(f"{stage.name}/learning_rate", rate, step)
                     board.add_scalar(f"{stage.name}/gradient_norm", float(norm), step)
-                if stage.validate is not None and (step % loop.validate_every == 0 or step == settings.steps):
+                if stage.validate is not None and (step % loop.validate_every == 0 or step == last):
                     figures = dict(stage.validate(average))
                     with (folder / "validation.jsonl").open("a", encoding="utf-8") as file:
                         file.write(json.dumps({"step": step, **figures}) + "\n")
                     for name, figure in figures.items():
                         board.add_scalar(f"{stage.name}/{name}", figure, step)
                     log.info("%s step %d: %s", stage.name, step, figures)
-                if step % loop.checkpoint_every == 0 or step == settings.steps:
+                if step % loop.checkpoint_every == 0 or step == last:
                     losses.flush()
                     checkpoint.save(path, step, network, average, optimiser, stage.settings)
         except KeyboardInterrupt:
             losses.flush()
             checkpoint.save(path, step, network, average, optimiser, stage.settings)
             raise
-        log.info("%s: %d steps in %.0f s", stage.name, settings.steps, time.monotonic() - start)
+        log.info("%s: %d steps in %.0f s", stage.name, last, time.monotonic() - start)
     return average
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from torch import nn
 
 from pet_pipeline._version import __version__
-from pet_pipeline.configs.model import ModelDescription
+from pet_pipeline.configs.model import ModelDescription, SeenRange
 from pet_pipeline.configs.schema import TrainingSettings
 from pet_pipeline.data.dataset import PackedCase, pack
 from pet_pipeline.data.manifest import Manifest
@@ -93,21 +93,7 @@ def train_model(
     compute = choose(settings.device, settings.precision)
     keep_freed_memory()
     if packed is None:
-        relevant = [case for case in manifest.cases if case.split in ("train", "val")]
-        with progress("bring cases onto the model grid", len(relevant)) as tick:
-            packed = pack(
-                manifest,
-                folder / "packed",
-                grid=settings.grid,
-                normalisation=settings.normalisation,
-                target=settings.target,
-                multiple=box_multiple(settings),
-                condition=settings.condition,
-                measure=MEASURES[settings.condition].of if settings.denoiser.noise_embedding else None,
-                prepare=preparation(settings.normalisation, settings.grid),
-                workers=workers,
-                on_case=tick,
-            )
+        packed = pack_cases(manifest, settings, folder / "packed", workers=workers, progress=progress)
     train = tuple(case for case in packed if case.split == "train")
     validation = spread_out([case for case in packed if case.split == "val"], VALIDATION_CASES)
     this = _Run(folder, settings, compute, progress, validation)
@@ -130,27 +116,98 @@ def train_model(
             networks[view.value] = _train_view(this, view, seen_by_denoisers)
     with progress("what the model has seen", len(cases_seen(manifest))) as tick:
         seen = seen_ranges(manifest, resolved.grid, condition=resolved.condition, workers=workers, on_case=tick)
-    description = ModelDescription(
-        name=name or folder.resolve().name,
-        version=__version__,
-        task=task,
-        networks={},
-        condition=resolved.condition,
-        noise_level=resolved.noise_level.given,
-        grid=resolved.grid,
-        normalisation=resolved.normalisation,
-        diffusion=resolved.diffusion,
-        sampler=resolved.sampler,
-        target=resolved.target,
+    description = describe_model(
+        name or folder.resolve().name,
+        task,
+        resolved,
         training=_facts(train, folds, resolved, compute),
         seen=seen,
         demonstration=is_simulated(manifest),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
         recipe=recipe or f"pet-pipeline train {task}",
     )
     model = folder / "model"
     save_folder(model, description, networks)
     return model
+
+
+def pack_cases(
+    manifest: Manifest, settings: TrainingSettings, folder: Path, *, workers: int, progress: Progress
+) -> tuple[PackedCase, ...]:
+    """The train and val cases of a manifest on the model grid, in `folder`, as the settings ask for them."""
+    relevant = [case for case in manifest.cases if case.split in ("train", "val")]
+    with progress("bring cases onto the model grid", len(relevant)) as tick:
+        return pack(
+            manifest,
+            folder,
+            grid=settings.grid,
+            normalisation=settings.normalisation,
+            target=settings.target,
+            multiple=box_multiple(settings),
+            condition=settings.condition,
+            measure=MEASURES[settings.condition].of if settings.denoiser.noise_embedding else None,
+            prepare=preparation(settings.normalisation, settings.grid),
+            workers=workers,
+            on_case=tick,
+        )
+
+
+def describe_model(
+    name: str,
+    task: Task,
+    settings: TrainingSettings,
+    *,
+    training: dict[str, Any],
+    seen: dict[str, SeenRange],
+    demonstration: bool,
+    recipe: str,
+) -> ModelDescription:
+    """What a model trained with these settings says of itself; its networks are filled in when it is saved."""
+    return ModelDescription(
+        name=name,
+        version=__version__,
+        task=task,
+        networks={},
+        condition=settings.condition,
+        noise_level=settings.noise_level.given,
+        grid=settings.grid,
+        normalisation=settings.normalisation,
+        diffusion=settings.diffusion,
+        sampler=settings.sampler,
+        target=settings.target,
+        training=training,
+        seen=seen,
+        demonstration=demonstration,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        recipe=recipe,
+    )
+
+
+def prior_stage(name: str, network: nn.Module, cases: Sequence[PackedCase], settings: TrainingSettings) -> Stage:
+    """The training of a prior on packed cases, without validation; `name` decides its draws."""
+    return Stage(
+        name,
+        network,
+        settings.prior_optimiser,
+        partial(steps.prior_batch, cases, settings, name),
+        steps.prior_loss,
+        None,
+        _identity(settings, "prior", "prior_optimiser", cases=len(cases)),
+    )
+
+
+def view_stage(view: View, network: nn.Module, cases: Sequence[PackedCase], settings: TrainingSettings) -> Stage:
+    """The training of a view's denoiser on packed cases that have a prior's estimate, without validation."""
+    residual = settings.denoiser.residual_on_prior
+    objective = Objective.from_settings(settings.diffusion, residual_on_prior=residual)
+    return Stage(
+        view.value,
+        network,
+        settings.denoiser_optimiser,
+        partial(steps.denoiser_batch, cases, settings, view, view.value),
+        partial(steps.denoiser_loss, objective=objective, residual=residual),
+        None,
+        _identity(settings, "denoiser", "denoiser_optimiser", "diffusion", "noise_level", cases=len(cases)),
+    )
 
 
 def box_multiple(settings: TrainingSettings) -> int:
@@ -164,17 +221,12 @@ def _train_priors(this: _Run, folds: Sequence[Fold], train: Sequence[PackedCase]
     network: nn.Module | None = None
     for fold in folds:
         mine = tuple(case for case in train if case.participant_id in fold.learns_from)
-        stage = Stage(
-            fold.name,
-            fresh("prior3d", settings.prior.model_dump(), settings.seed, fold.name),
-            settings.prior_optimiser,
-            partial(steps.prior_batch, mine, settings, fold.name),
-            steps.prior_loss,
-            partial(prior_figures, cases=this.validation, settings=settings, compute=this.compute)
-            if this.validation and fold is folds[-1]
-            else None,
-            _identity(settings, "prior", "prior_optimiser", cases=len(mine)),
+        stage = prior_stage(
+            fold.name, fresh("prior3d", settings.prior.model_dump(), settings.seed, fold.name), mine, settings
         )
+        if this.validation and fold is folds[-1]:
+            figures = partial(prior_figures, cases=this.validation, settings=settings, compute=this.compute)
+            stage = replace(stage, validate=figures)
         network = this.train(stage).eval()
         others = [case for case in train if case.participant_id in fold.estimates]
         if fold is folds[-1]:
@@ -189,19 +241,11 @@ def _train_priors(this: _Run, folds: Sequence[Fold], train: Sequence[PackedCase]
 
 def _train_view(this: _Run, view: View, cases: Sequence[PackedCase]) -> nn.Module:
     settings = this.settings
-    residual = settings.denoiser.residual_on_prior
-    objective = Objective.from_settings(settings.diffusion, residual_on_prior=residual)
-    stage = Stage(
-        view.value,
-        fresh("unet25d", settings.denoiser.model_dump(), settings.seed, view.value),
-        settings.denoiser_optimiser,
-        partial(steps.denoiser_batch, cases, settings, view, view.value),
-        partial(steps.denoiser_loss, objective=objective, residual=residual),
-        partial(denoiser_figures, view=view, cases=this.validation, settings=settings, compute=this.compute)
-        if this.validation
-        else None,
-        _identity(settings, "denoiser", "denoiser_optimiser", "diffusion", "noise_level", cases=len(cases)),
-    )
+    network = fresh("unet25d", settings.denoiser.model_dump(), settings.seed, view.value)
+    stage = view_stage(view, network, cases, settings)
+    if this.validation:
+        figures = partial(denoiser_figures, view=view, cases=this.validation, settings=settings, compute=this.compute)
+        stage = replace(stage, validate=figures)
     return this.train(stage).eval()
 
 

@@ -72,8 +72,9 @@ class Session:
 
     def train(self, stage: Stage) -> nn.Module:
         """Train a stage, going on from its last checkpoint; returns the averaged network."""
-        with self.progress(stage.name, stage.optimiser.steps) as tick:
-            done = 0
+        last = stage.optimiser.steps if stage.last is None else stage.last
+        with self.progress(stage.name, last - stage.first) as tick:
+            done = stage.first
 
             def on_step(_name: str, step: int, _total: int, loss: float) -> None:
                 nonlocal done
