@@ -1,0 +1,200 @@
+"""The server's loop over sites that behave well, badly, or not at all; no site trains here."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sphere_cohort import settings
+
+from pet_pipeline.configs.federated import FederatedSettings
+from pet_pipeline.errors import PetPipelineError, UsageError
+from pet_pipeline.federated.audit import read_audit
+from pet_pipeline.federated.exchange import Failure, Order, Reply, digest
+from pet_pipeline.federated.rounds import Coordinator
+from pet_pipeline.models.weights import load_folder
+
+Answer = Callable[[str, Order], Iterable[Reply | Failure]]
+
+
+def honest(site: str, order: Order) -> Iterable[Reply | Failure]:
+    """Moves every weight by an amount that depends on site and round; scores worse and worse after round 1."""
+    new = {}
+    if order.kind == "train":
+        rng = np.random.default_rng([len(site), ord(site[-1]), order.phase, order.round])
+        new = {
+            name: (array + rng.normal(0.0, 0.1, array.shape)).astype(array.dtype)
+            for name, array in order.weights.items()
+        }
+    figures = {"residual_scale": 0.25} if order.kind == "prepare" and order.weights else {}
+    if order.kind == "evaluate" or order.score:
+        figures |= {"prior/psnr_db": 30.0 - order.round}
+    if order.kind == "personalise":
+        figures = {"before/axial/psnr_db": 1.0, "after/axial/psnr_db": 2.0}
+    yield Reply(site, order.name, digest(order.weights), new, 4, figures)
+
+
+@dataclass
+class FakeFleet:
+    """Sites that answer as told."""
+
+    answers: Mapping[str, Answer]
+    orders: list[tuple[str, Order]] = field(default_factory=list)
+    away: set[str] = field(default_factory=set)
+
+    def present(self) -> Sequence[str]:
+        return [site for site in self.answers if site not in self.away]
+
+    def ask(self, orders: Mapping[str, Order], timeout_s: float) -> Iterable[Reply | Failure]:
+        for site in reversed(orders):  # not in the order of their names
+            self.orders.append((site, orders[site]))
+            yield from self.answers[site](site, orders[site])
+
+
+def bad(change: Callable[[Reply], Reply | Failure | None]) -> Answer:
+    """An honest site but for its answers to `train`."""
+
+    def answer(site: str, order: Order) -> Iterable[Reply | Failure]:
+        for reply in honest(site, order):
+            changed = change(reply) if order.kind == "train" and isinstance(reply, Reply) else reply
+            if changed is not None:
+                yield changed
+
+    return answer
+
+
+def first(reply: Reply) -> str:
+    return sorted(reply.weights)[0]
+
+
+def with_array(change: Callable[[np.ndarray], np.ndarray]) -> Answer:
+    return bad(lambda r: replace(r, weights={**r.weights, first(r): change(r.weights[first(r)])}))
+
+
+BAD = {
+    "NaN": (with_array(lambda a: np.full_like(a, np.nan)), "not finite"),
+    "wrong shape": (with_array(lambda a: a[..., None]), "expected is float32"),
+    "wrong type": (with_array(lambda a: a.astype(np.float64)), "is float64"),
+    "a missing array": (bad(lambda r: replace(r, weights=dict(list(r.weights.items())[1:]))), "other arrays"),
+    "a huge change": (with_array(lambda a: a + 1e6), "the median is"),
+    "nothing": (bad(lambda r: None), "no usable reply"),
+    "an error": (bad(lambda r: Failure(r.site, "out of memory")), "out of memory"),
+    "an older answer": (bad(lambda r: replace(r, order="run/0/0/prepare")), "asked was"),
+    "a replayed answer": (bad(lambda r: replace(r, basis="0" * 64)), "other weights than it was sent"),
+    "another site's name": (bad(lambda r: replace(r, site="site-x")), "was not asked"),
+    "a figure that is not a number": (bad(lambda r: replace(r, figures={"loss": float("nan")})), "finite numbers"),
+    "too few cases": (bad(lambda r: replace(r, cases=0)), "training cases"),
+}
+
+
+def run(folder: Path, sites: Mapping[str, Answer], plan: FederatedSettings | None = None, **more: object) -> FakeFleet:
+    fleet = FakeFleet(sites)
+    Coordinator(plan or settings(), fleet, folder, poll_s=0.01).run(**more)
+    return fleet
+
+
+def test_a_bad_answer_is_left_out_and_written_down(tmp_path: Path) -> None:
+    good = {"site-a": honest, "site-b": honest}
+    run(tmp_path / "good", good)
+    expected = load_folder(tmp_path / "good" / "model").description.networks
+    for number, (answer, reason) in enumerate(BAD.values()):
+        folder = tmp_path / f"bad{number}"
+        run(folder, {**good, "site-c": answer})
+        found = load_folder(folder / "model").description.networks
+        assert {role: one.sha256 for role, one in found.items()} == {r: one.sha256 for r, one in expected.items()}
+        assert reason in json.dumps(read_audit(folder / "audit.jsonl"))
+
+
+def test_a_second_answer_does_not_count(tmp_path: Path) -> None:
+    def twice(site: str, order: Order) -> Iterable[Reply | Failure]:
+        for reply in honest(site, order):
+            yield reply
+            yield replace(reply, cases=1000)
+
+    run(tmp_path / "once", {"site-a": honest, "site-b": honest})
+    run(tmp_path / "twice", {"site-a": honest, "site-b": twice})
+    one, other = (load_folder(tmp_path / name / "model").description.networks for name in ("once", "twice"))
+    assert {r: n.sha256 for r, n in one.items()} == {r: n.sha256 for r, n in other.items()}
+    assert "answered twice" in (tmp_path / "twice" / "audit.jsonl").read_text()
+
+
+@pytest.mark.parametrize("rule", ["fedavg", "fedavgm", "fedadam"])
+def test_a_resumed_run_is_bitwise_the_unbroken_one(rule: str, tmp_path: Path) -> None:
+    sites = {"site-a": honest, "site-b": honest, "site-c": honest}
+    plan = settings(f"server.name={rule}", "server.learning_rate=0.5", "training.prior_optimiser.steps=8")
+    run(tmp_path / "unbroken", sites, plan)
+    killed_in = iter([(0, 1), (0, 3), (1, 0), (1, 1)])
+
+    class Killed(Exception):
+        pass
+
+    while True:
+        phase_and_round = next(killed_in, None)
+
+        def dies(site: str, order: Order, at: object = phase_and_round) -> Iterable[Reply | Failure]:
+            if order.kind == "train" and (order.phase, order.round) == at:
+                raise Killed
+            return honest(site, order)
+
+        try:
+            run(tmp_path / "broken", {**sites, "site-b": dies}, plan, resume=True)
+        except Killed:
+            continue
+        break
+    one, other = (load_folder(tmp_path / name / "model").description for name in ("unbroken", "broken"))
+    assert {r: n.sha256 for r, n in one.networks.items()} == {r: n.sha256 for r, n in other.networks.items()}
+    events = [line["event"] for line in read_audit(tmp_path / "broken" / "audit.jsonl")]
+    assert events.count("resumed") == 4
+    assert events.count("round") == 4 + 2
+
+
+def test_the_best_scored_weights_of_a_phase_are_kept(tmp_path: Path) -> None:
+    run(tmp_path / "run", {"site-a": honest, "site-b": honest}, settings("training.prior_optimiser.steps=8"))
+    events = [line for line in read_audit(tmp_path / "run" / "audit.jsonl") if line["event"] == "phase finished"]
+    assert [event["chosen_round"] for event in events] == [1, 1]  # `honest` scores 30 dB less the round
+
+
+def test_too_few_sites_end_the_run_and_more_let_it_go_on(tmp_path: Path) -> None:
+    fleet = FakeFleet({"site-a": honest, "site-b": honest}, away={"site-b"})
+    coordinator = Coordinator(settings(), fleet, tmp_path / "run", poll_s=0.01)
+    with pytest.raises(PetPipelineError, match=r"0 sites ready \(none\) after 0.2 s, quorum is 2"):
+        coordinator.run()
+    with pytest.raises(UsageError, match="--resume"):
+        coordinator.run()
+    fleet.away.clear()
+    coordinator.run(resume=True)
+    assert (tmp_path / "run" / "model" / "model.yaml").is_file()
+
+
+def test_no_quorum_of_usable_answers_stops_the_run_after_its_attempts(tmp_path: Path) -> None:
+    broken = bad(lambda reply: Failure(reply.site, "disk full"))
+    with pytest.raises(PetPipelineError, match=r"usable answers of \['site-a'\], quorum is 2, 2 attempts"):
+        run(tmp_path / "run", {"site-a": honest, "site-b": broken})
+
+
+def test_a_site_that_comes_late_is_prepared_before_it_trains(tmp_path: Path) -> None:
+    fleet = FakeFleet({"site-a": honest, "site-b": honest, "site-c": honest}, away={"site-c"})
+    seen = iter(range(100))
+
+    def late(site: str, order: Order) -> Iterable[Reply | Failure]:
+        if next(seen) == 2:
+            fleet.away.clear()
+        return honest(site, order)
+
+    fleet.answers = {**fleet.answers, "site-a": late}
+    Coordinator(settings(), fleet, tmp_path / "run", poll_s=0.01).run()
+    kinds = [(order.kind, order.phase) for site, order in fleet.orders if site == "site-c"]
+    assert kinds[0] == ("prepare", 0) or kinds[0] == ("prepare", 1)
+    assert ("train", 1) in kinds
+    assert kinds.index(("prepare", 1)) < kinds.index(("train", 1))
+
+
+def test_the_audit_log_holds_checksums_and_figures_and_no_weights(tmp_path: Path) -> None:
+    run(tmp_path / "run", {"site-a": honest, "site-b": honest})
+    replies = [line for line in read_audit(tmp_path / "run" / "audit.jsonl") if line["event"] == "reply"]
+    trained = [line for line in replies if line["order"].endswith("train")]
+    assert {line["site"] for line in trained} == {"site-a", "site-b"}
+    assert all(len(line["sha256"]) == 64 and line["cases"] == 4 and line["bytes"] > 0 for line in trained)
+    assert (tmp_path / "run" / "audit.jsonl").stat().st_size < 20_000

@@ -1,0 +1,156 @@
+"""A site's own computation: it goes on after a kill, meets the schedule, leaks nothing, and learns."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sphere_cohort import settings, silent, write_cohort
+
+from pet_pipeline.configs.federated import SiteSettings
+from pet_pipeline.errors import UsageError
+from pet_pipeline.federated import task
+from pet_pipeline.federated.audit import read_audit
+from pet_pipeline.federated.exchange import Order, Reply
+from pet_pipeline.federated.site import Site, preview
+from pet_pipeline.inference.translator import Translator
+from pet_pipeline.models.devices import choose
+
+CPU = choose("cpu", "fp32")
+
+
+@pytest.fixture(scope="module")
+def manifest_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cohort")
+    write_cohort(root, range(5))
+    return root / "manifest.tsv"
+
+
+def make_site(manifest_file: Path, work: Path, **limits: object) -> Site:
+    given = {"name": "site-a", "manifest": manifest_file, "work": work, "min_cases": 1, "precision": "fp32", **limits}
+    return Site(SiteSettings(**given), silent)  # type: ignore[arg-type]
+
+
+def train_order(round_: int = 0, *changes: str) -> Order:
+    plan = settings("roles=[prior]", *changes)
+    return Order("run-1", "train", 0, round_, plan, task.shared(plan, task.start_weights(plan, "prior")))
+
+
+def test_two_legs_follow_the_schedule_of_one_training(manifest_file: Path, tmp_path: Path) -> None:
+    site = make_site(manifest_file, tmp_path)
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, *args: object, **kwargs: object) -> object:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", watched)
+        reply = site.answer(train_order(0))
+        site.answer(train_order(1))
+    from pet_pipeline.training.loop import learning_rate
+
+    optimiser = settings().training.prior_optimiser
+    assert rates == [learning_rate(n, optimiser) for n in range(4)]
+    assert reply.cases == 4
+    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in reply.weights.values())
+
+
+def test_a_leg_asked_for_again_gives_the_same_weights_without_training_again(
+    manifest_file: Path, tmp_path: Path
+) -> None:
+    one = make_site(manifest_file, tmp_path / "one").answer(train_order())
+    again = make_site(manifest_file, tmp_path / "one")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", lambda *_: pytest.fail("trained again"))
+        assert_same(again.answer(train_order()), one)
+    assert_same(make_site(manifest_file, tmp_path / "other").answer(train_order()), one)
+
+
+def assert_same(one: Reply, other: Reply) -> None:
+    assert one.weights.keys() == other.weights.keys()
+    assert all((one.weights[name] == other.weights[name]).all() for name in one.weights)
+
+
+def test_two_sites_draw_different_examples(manifest_file: Path, tmp_path: Path) -> None:
+    one = make_site(manifest_file, tmp_path / "a").answer(train_order())
+    other = make_site(manifest_file, tmp_path / "b", name="site-b").answer(train_order())
+    assert any((one.weights[name] != other.weights[name]).any() for name in one.weights)
+
+
+def test_fedprox_keeps_a_site_nearer_to_the_global_weights(manifest_file: Path, tmp_path: Path) -> None:
+    def moved(name: str, *changes: str) -> float:
+        order = train_order(0, "local_steps=8", "training.prior_optimiser.steps=8", *changes)
+        reply = make_site(manifest_file, tmp_path / name).answer(order)
+        return sum(float(np.square(reply.weights[key] - array).sum()) for key, array in order.weights.items())
+
+    assert moved("prox", "server.name=fedprox", "server.proximal_mu=1000") < 0.8 * moved("avg")
+
+
+def test_no_denoiser_meets_a_patient_whom_the_prior_knows(manifest_file: Path, tmp_path: Path) -> None:
+    site, plan = make_site(manifest_file, tmp_path), settings()
+    site.answer(Order("run-1", "prepare", 1, 0, plan, task.start_weights(plan, "prior")))
+    records = list((tmp_path / "run-1" / "packed").glob("*/prior.json"))
+    assert len(records) == 3  # two of four patients, and the watched one
+    for record in records:
+        learnt_from = json.loads(record.read_text())["learnt_from"]
+        assert json.loads((record.parent / "case.json").read_text())["participant_id"] not in learnt_from
+
+
+def test_layers_kept_at_the_site_are_not_sent_and_are_used_again(manifest_file: Path, tmp_path: Path) -> None:
+    site = make_site(manifest_file, tmp_path)
+    changes = ("keep_local=[*norm*]", "personal_steps=1")
+    order = train_order(0, *changes)
+    reply = site.answer(order)
+    everything = task.start_weights(order.settings, "prior")
+    kept = task.read_weights(tmp_path / "run-1" / "local.safetensors")
+    assert kept
+    assert not (kept.keys() & reply.weights.keys())
+    assert kept.keys() | reply.weights.keys() == everything.keys()
+    site.answer(train_order(1, *changes))
+    assert any((task.read_weights(tmp_path / "run-1" / "local.safetensors")[k] != kept[k]).any() for k in kept)
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit"),
+    [
+        ({"max_steps": 1}, "max_steps=1"),
+        ({"roles": ("axial",)}, "roles="),
+        ({"min_sites": 3}, "min_sites=3"),
+        ({"require_privacy": True}, "require_privacy"),
+        ({"max_parameters": 10}, "max_parameters=10"),
+        ({"min_cases": 10}, "4 training cases, needed are 10"),
+    ],
+)
+def test_an_order_beyond_the_sites_limits_is_refused_and_written_down(
+    limits: dict[str, object], limit: str, manifest_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=limit):
+        make_site(manifest_file, tmp_path, **limits).answer(train_order())
+    (line,) = read_audit(tmp_path / "audit.jsonl")
+    assert line["event"] == "refused"
+    assert limit in line["reason"]
+
+
+def test_a_preview_shows_what_the_real_answers_hold(manifest_file: Path, tmp_path: Path) -> None:
+    shown = dict(preview(make_site(manifest_file, tmp_path), settings()))
+    assert list(shown) == [f"phase {n}, {kind}" for n in (1, 2) for kind in ("prepare", "train", "evaluate")]
+    assert shown["phase 1, train"].weights.keys() == task.start_weights(settings(), "prior").keys()
+    assert set(shown["phase 2, train"].figures) == {"axial/loss", "axial/psnr_db", "axial/nmse"}
+    assert not shown["phase 2, evaluate"].weights
+
+
+def test_a_personal_model_translates(manifest_file: Path, tmp_path: Path) -> None:
+    plan = settings("personal_steps=2", "training.diffusion.residual_scale=0.3")
+    site = make_site(manifest_file, tmp_path)
+    prior, axial = (task.start_weights(plan, role) for role in ("prior", "axial"))
+    site.answer(Order("run-1", "prepare", 1, 0, plan, prior))
+    reply = site.answer(Order("run-1", "personalise", 1, 2, plan, {**prior, **axial}))
+    assert set(reply.figures) == {
+        f"{when}/axial/{name}" for when in ("before", "after") for name in ("psnr_db", "nmse")
+    }
+    assert not reply.weights
+    translator = Translator.load(tmp_path / "run-1" / "model", device="cpu", precision="fp32")
+    assert translator.model.description.seen
