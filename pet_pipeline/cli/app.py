@@ -16,6 +16,7 @@ from pet_pipeline.cli import (
     demo,
     doctor,
     evaluate,
+    federated,
     models,
     mumap,
     mumap_bank,
@@ -68,6 +69,7 @@ for verb in (doctor, demo, simulate, check, train, translate, mumap, evaluate, r
 app.add_typer(models.app, name="models")
 app.add_typer(convert.app, name="convert")
 app.add_typer(mumap_bank.app, name="mumap-bank")
+app.add_typer(federated.app, name="federated")
 
 
 def main() -> None:

@@ -4,8 +4,9 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,30 +61,45 @@ class Ticker(Protocol):
 @contextmanager
 def progress(description: str, total: float) -> Iterator[Ticker]:
     """A progress bar with an estimate on a terminal, plain lines elsewhere."""
+    with bars({description: total}) as tick:
+        yield partial(tick, description)
+
+
+class NamedTicker(Protocol):
+    """What `bars` yields: call it with the bar's name after each finished piece."""
+
+    def __call__(self, name: str, done: float = 1, note: str = "") -> None:
+        """Count `done` more pieces of `name`."""
+        ...
+
+
+@contextmanager
+def bars(totals: Mapping[str, float]) -> Iterator[NamedTicker]:
+    """Several progress bars at once, name -> total; plain lines where there is no terminal."""
     if messages.is_terminal:
         with Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=messages, transient=False,
-        ) as bar:  # fmt: skip
-            task = bar.add_task(description, total=total, note="")
+        ) as drawn:  # fmt: skip
+            tasks = {name: drawn.add_task(name, total=total, note="") for name, total in totals.items()}
 
-            def tick_bar(done: float = 1, note: str = "") -> None:
-                bar.update(task, advance=done, note=note)
+            def tick_bar(name: str, done: float = 1, note: str = "") -> None:
+                drawn.update(tasks[name], advance=done, note=note)
 
             yield tick_bar
         return
-    start = last = time.monotonic()
-    count = 0.0
+    start = time.monotonic()
+    last = dict.fromkeys(totals, start)
+    counts = dict.fromkeys(totals, 0.0)
 
-    def tick_line(done: float = 1, note: str = "") -> None:
-        nonlocal count, last
-        count += done
-        now = time.monotonic()
-        if now - last >= PLAIN_INTERVAL_S or count >= total:
-            last = now
+    def tick_line(name: str, done: float = 1, note: str = "") -> None:
+        counts[name] += done
+        count, total, now = counts[name], totals[name], time.monotonic()
+        if now - last[name] >= PLAIN_INTERVAL_S or (done and count >= total):
+            last[name] = now
             left = (now - start) / max(count, 1e-9) * max(total - count, 0)
             messages.print(
-                f"{description}: {count:g}/{total:g}, {left:.0f} s left{', ' + note if note else ''}",
+                f"{name}: {count:g}/{total:g}, {left:.0f} s left{', ' + note if note else ''}",
                 highlight=False,
             )
 

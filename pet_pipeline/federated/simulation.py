@@ -41,6 +41,26 @@ class InProcessFleet:
                 yield Failure(name, str(error))
 
 
+def assign_data(manifests: Sequence[Manifest], sites: int | None) -> dict[str, Manifest]:
+    """Whose data are whose: one manifest divided among `sites`, or by its own column `site`; several: one a site.
+
+    Raises:
+        UsageError: `sites` with several manifests, or two manifests in folders of one name.
+    """
+    if len(manifests) > 1:
+        named = {manifest.root.name: manifest for manifest in manifests}
+        if sites is not None or len(named) < len(manifests):
+            raise UsageError("several --data are one site each, named by their folders: no --sites, and no name twice")
+        return named
+    (manifest,) = manifests
+    if sites is not None:
+        return divide(manifest, sites)
+    names = sorted({case.site for case in manifest.cases})
+    return {
+        name: replace(manifest, cases=tuple(case for case in manifest.cases if case.site == name)) for name in names
+    }
+
+
 def divide(manifest: Manifest, sites: int) -> dict[str, Manifest]:
     """A cohort among so many sites, whole participants in turn, split by split; all of one split's get their share.
 

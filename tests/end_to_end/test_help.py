@@ -11,13 +11,15 @@ from commandline import ENVIRONMENT, REPOSITORY, pet_pipeline
 
 VERBS = [
     "doctor", "demo", "simulate", "check", "train", "translate", "mumap", "mumap-bank", "evaluate", "report",
-    "reconstruct", "convert", "models",
+    "reconstruct", "convert", "models", "federated",
 ]  # fmt: skip
 COMMANDS = [
     [],
     *([verb] for verb in VERBS),
     *(["models", verb] for verb in ("list", "show", "verify")),
     *(["convert", verb] for verb in ("ct", "mumap")),
+    *(["federated", verb] for verb in ("simulate", "init", "approve", "run", "resume", "status", "logs", "stop")),
+    *(["federated", *verb] for verb in (("server", "start"), ("site", "keygen"), ("site", "start"))),
 ]
 HEAVY = {"torch", "monai", "skimage", "SimpleITK", "scipy", "matplotlib", "nibabel", "tensorboard", "flwr"}
 

@@ -26,7 +26,7 @@ def honest(site: str, order: Order) -> Iterable[Reply | Failure]:
         rng = np.random.default_rng([len(site), ord(site[-1]), order.phase, order.round])
         new = {
             name: (array + rng.normal(0.0, 0.1, array.shape)).astype(array.dtype)
-            for name, array in order.weights.items()
+            for name, array in sorted(order.weights.items())
         }
     figures = {"residual_scale": 0.25} if order.kind == "prepare" and order.weights else {}
     if order.kind == "evaluate" or order.score:

@@ -101,7 +101,7 @@ def test_no_denoiser_meets_a_patient_whom_the_prior_knows(manifest_file: Path, t
 
 def test_layers_kept_at_the_site_are_not_sent_and_are_used_again(manifest_file: Path, tmp_path: Path) -> None:
     site = make_site(manifest_file, tmp_path)
-    changes = ("keep_local=[*norm*]", "personal_steps=1")
+    changes = ("keep_local=['prior/encoder*']", "personal_steps=1")
     order = train_order(0, *changes)
     reply = site.answer(order)
     everything = task.start_weights(order.settings, "prior")

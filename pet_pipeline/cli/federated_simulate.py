@@ -1,0 +1,57 @@
+"""`pet-pipeline federated simulate`: a whole federation on one machine, to try it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pet_pipeline.cli import choices
+
+
+def simulate(
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the run: server, sites, the model.")],
+    data: Annotated[
+        list[Path], typer.Option("--data", help="manifest.tsv; repeatable: each is then a site, named by its folder.")
+    ],
+    sites: Annotated[
+        int | None, typer.Option("--sites", min=1, help="Divide one manifest's participants among so many sites.")
+    ] = None,
+    config: Annotated[
+        str, typer.Option("--config", help="Preset (tiny-federated, federated-demo) or YAML file.")
+    ] = "federated-demo",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, e.g. server.name=fedadam or local_steps=50.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished round.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that bring cases onto the model grid.")] = 2,
+    json: choices.Json = False,
+) -> None:
+    """Train one model over several sites in this process; no network, no Flower.
+
+    OUT/model is the global model; OUT/sites/SITE/RUN/model a site's own, fine-tuned, where personal_steps is not 0.
+    """
+    from pet_pipeline.cli.console import bars, messages, print_json, results
+    from pet_pipeline.cli.federated_table import print_outcome
+    from pet_pipeline.configs.federated import FederatedSettings
+    from pet_pipeline.configs.loading import load
+    from pet_pipeline.data.manifest import Manifest
+    from pet_pipeline.federated import simulation
+    from pet_pipeline.federated.rounds import Coordinator
+
+    plan = load(FederatedSettings, config, settings or [])
+    manifests = simulation.assign_data([Manifest.load(path) for path in data], sites)
+    messages.print(f"{len(manifests)} sites: {', '.join(sorted(manifests))}; settings {config}", highlight=False)
+    with bars(dict.fromkeys(manifests, float(simulation.steps_a_site(plan)))) as tick:
+        fleet = simulation.InProcessFleet(
+            simulation.make_sites(manifests, output / "sites", plan, workers=workers, tick=tick)
+        )
+
+        def report(line: str) -> None:
+            messages.print(line, highlight=False)
+
+        outcome = Coordinator(plan, fleet, output, report).run(resume=resume)
+    if json:
+        print_json({"model": outcome.model, "personal": outcome.personal, "epsilon": outcome.epsilon})
+        return
+    print_outcome(outcome)
+    results.print(f"model: {outcome.model or 'none: each site has its own'}", highlight=False, soft_wrap=True)

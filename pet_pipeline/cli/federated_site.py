@@ -1,0 +1,102 @@
+"""`pet-pipeline federated site`: what a hospital runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pet_pipeline.cli import choices
+
+app = typer.Typer(help="A hospital's side: keygen, start.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the site.", show_default=False)]
+
+
+@app.command()
+def keygen(
+    folder: Folder,
+    name: Annotated[str, typer.Option("--name", help="Of the site.")],
+    data: Annotated[Path, typer.Option("--data", help="manifest.tsv of the site's cases.")],
+    server: Annotated[str, typer.Option("--server", help="host:port of the coordinator.")],
+) -> None:
+    """Make a site's key pair and its site.yaml; send FOLDER/site.key.pub, and nothing else, to the coordinator."""
+    from pet_pipeline.cli.console import results
+    from pet_pipeline.configs.federated import SiteSettings
+    from pet_pipeline.configs.loading import dump, load
+    from pet_pipeline.federated.keys import make_site_key
+
+    given = {"name": name, "manifest": data.resolve(), "server": server}
+    settings = load(SiteSettings, None, [f"{key}={value}" for key, value in given.items()])
+    public = make_site_key(folder / "site.key")
+    dump(settings, folder / "site.yaml")
+    results.print(
+        f"send {public} to the coordinator; put the coordinator's ca.crt into {folder}; read {folder / 'site.yaml'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def start(
+    folder: Folder,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do one step of every phase here, show what would leave, send nothing.")
+    ] = False,
+    config: Annotated[
+        str, typer.Option("--config", help="For --dry-run: the plan that the coordinator sent, or a preset.")
+    ] = "federated-demo",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="For the site's own processes, on loopback.")] = 9094,
+    json: choices.Json = False,
+) -> None:
+    """Connect to the coordinator, outwards only, and train when asked, within the limits of site.yaml."""
+    from pet_pipeline.federated.site import read_site
+
+    settings = read_site(folder / "site.yaml")
+    if dry_run:
+        _preview(folder, config, json)
+        return
+    from pet_pipeline.errors import UsageError
+    from pet_pipeline.federated.deployment import environment, site_command, supervise, write_shim
+
+    for path in (settings.ca, settings.key, settings.manifest):
+        if not path.is_file():
+            raise UsageError(f"{path}: no such file; site.yaml names it, see federated site keygen")
+    command = site_command(folder / "site.yaml", settings.server, settings.ca, settings.key, port)
+    home = folder.resolve()
+    supervise({"supernode": command}, environment(home / "flwr", write_shim(home / "shim")), home / "logs")
+
+
+def _preview(folder: Path, config: str, json: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from pet_pipeline.cli.console import print_json, progress, results
+    from pet_pipeline.configs.federated import FederatedSettings
+    from pet_pipeline.configs.loading import load
+    from pet_pipeline.federated.exchange import byte_count
+    from pet_pipeline.federated.site import Site, preview
+
+    shown = preview(Site.load(folder / "site.yaml", progress), load(FederatedSettings, config))
+    if json:
+        print_json(
+            [
+                {
+                    "order": order,
+                    "cases": reply.cases,
+                    "figures": dict(reply.figures),
+                    "arrays": {name: list(array.shape) for name, array in reply.weights.items()},
+                    "bytes": byte_count(reply.weights),
+                }
+                for order, reply in shown
+            ]
+        )
+        return
+    for order, reply in shown:
+        table = Table(title=f"{order}: {byte_count(reply.weights):,} bytes of weights, {reply.cases} cases told")
+        for header in ("name", "shape or value", "bytes"):
+            table.add_column(header, overflow="fold")
+        for name, array in reply.weights.items():
+            table.add_row(Text(name), Text(" x ".join(map(str, array.shape))), Text(str(array.nbytes)))
+        for name, value in reply.figures.items():
+            table.add_row(Text(name), Text(f"{value:g}"), Text(""))
+        results.print(table)

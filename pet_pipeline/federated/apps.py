@@ -1,0 +1,59 @@
+"""What Flower runs: a ClientApp at every site, a ServerApp at the coordinator. Both only pass on what they get."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from pet_pipeline.configs.federated import FederatedSettings
+from pet_pipeline.configs.loading import load
+from pet_pipeline.federated.codec import decode_order, encode_reply
+from pet_pipeline.federated.fleet import GridFleet
+from pet_pipeline.federated.rounds import Coordinator
+from pet_pipeline.federated.site import Site
+from pet_pipeline.training.session import Ticker
+
+SITE_FILE = "site-file"
+"""Key of the node's configuration: the path of `site.yaml`."""
+
+FOLDER, RESUME, PLAN = "folder", "resume", "plan.yaml"
+"""Keys of a run's configuration, and the file in its folder that says what is to be trained."""
+
+log = logging.getLogger(__name__)
+
+client_app = ClientApp()
+server_app = ServerApp()
+
+
+@client_app.train()
+def answer(message: Message, context: Context) -> Message:
+    """Do what an order asks, within the limits of the site's own `site.yaml`."""
+    site = Site.load(Path(str(context.node_config[SITE_FILE])), _logged)
+    return Message(encode_reply(site.answer(decode_order(message.content))), reply_to=message)
+
+
+@server_app.main()
+def coordinate(grid: Grid, context: Context) -> None:
+    """Run or resume the plan in the folder that the run's configuration names."""
+    folder = Path(str(context.run_config[FOLDER]))
+    plan = load(FederatedSettings, folder / PLAN)
+
+    def report(line: str) -> None:
+        with (folder / "progress.log").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    Coordinator(plan, GridFleet(grid), folder, report).run(resume=bool(context.run_config[RESUME]))
+
+
+@contextmanager
+def _logged(description: str, total: float) -> Iterator[Ticker]:
+    log.info("%s: %g to do", description, total)
+
+    def tick(done: float = 1, note: str = "") -> None:
+        log.debug("%s: %g more, %s", description, done, note)
+
+    yield tick
