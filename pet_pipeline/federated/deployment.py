@@ -119,7 +119,7 @@ def server_commands(folder: Path) -> dict[str, list[str]]:
         ],
         "superexec": [
             "flower-superexec", "--runtime-api-address", f"127.0.0.1:{port}",
-            "--root-certificates", str(root / "ca.crt"), "--disable-runtime-dependency-installation", *secret,
+            "--root-certificates", str(root / "ca.crt"), *secret,
         ],
     }  # fmt: skip
 

@@ -93,5 +93,5 @@ def test_only_a_public_key_of_the_right_kind_is_approved(tmp_path: Path) -> None
     (tmp_path / "other.pub").write_text(
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB8Ht8Z3j6yDWPBHQtOp/R9rjWvfMYo3MSA/K6q8D86r x"
     )
-    with pytest.raises(UsageError, match="EC P-384|not a public key"):
+    with pytest.raises(UsageError, match=r"EC P-384|not a public key"):
         keys.check_public_key(tmp_path / "other.pub")
