@@ -292,7 +292,7 @@ class Coordinator:
         settings = self._resolved(now)
         description = describe_model(
             self.folder.resolve().name,
-            "madm" if settings.views else "prior",
+            task.model_task(settings),
             task.resolved_training(settings),
             training={"sites": dict(now.cases), "aggregates": now.aggregates, "server": settings.server.name},
             seen={},

@@ -28,7 +28,7 @@ from pet_pipeline.seeding import derive_seed
 from pet_pipeline.training.estimates import residual_scale, write_estimates
 from pet_pipeline.training.folds import Fold, assign
 from pet_pipeline.training.loop import Batch, Stage
-from pet_pipeline.training.madm import VALIDATION_CASES, describe_model, pack_cases, prior_stage, view_stage
+from pet_pipeline.training.madm import VALIDATION_CASES, Task, describe_model, pack_cases, prior_stage, view_stage
 from pet_pipeline.training.seen import cases_seen, seen_ranges
 from pet_pipeline.training.session import Progress, Session, fresh, is_simulated, spread_out
 from pet_pipeline.training.validation import denoiser_figures, prior_figures
@@ -233,17 +233,25 @@ def describe_site_model(
     settings: FederatedSettings, name: str, manifest: Manifest, data: LocalData, workers: int, progress: Progress
 ) -> ModelDescription:
     """What a site's own model says of itself: its own inputs' ranges are recorded, and stay at the site."""
+    training = settings.training
     with progress("what the model has seen", len(cases_seen(manifest))) as tick:
-        seen = seen_ranges(manifest, settings.training.grid, workers=workers, on_case=tick)
+        seen = seen_ranges(manifest, training.grid, condition=training.condition, workers=workers, on_case=tick)
     return describe_model(
         name,
-        "madm" if settings.views else "prior",
+        model_task(settings),
         resolved_training(settings),
         training={"cases": len({*data.prior, *data.views}), "personal_steps": settings.personal_steps},
         seen=seen,
         demonstration=is_simulated(manifest),
         recipe="pet-pipeline federated",
     )
+
+
+def model_task(settings: FederatedSettings) -> Task:
+    """What a model of these settings is for, as `train` names it."""
+    if not settings.views:
+        return "prior"
+    return "ndif" if settings.training.denoiser.noise_embedding else "madm"
 
 
 def resolved_training(settings: FederatedSettings) -> TrainingSettings:
