@@ -3,9 +3,9 @@
     python benchmarks/federated.py quality --output build/federated [--patients 16 16 4 --steps 600 --seeds 3]
     python benchmarks/federated.py cost [--megabytes 10 440]
 
-`quality`: three sites with different scanners, counts and numbers of patients, the last one small. Every arm makes the same
-number of steps at a site (the U-Net those of prior and views together); one with shuffled NSTD (placebo), one told the
-noise level of the true dose (oracle). Scored on unseen patients of every site at 5, 10 and 20 % counts, against the
+`quality`: three sites that differ in scanner, counts and number of patients, the last one small. Every arm makes the
+same number of steps at a site (the U-Net those of prior and views together); one with shuffled NSTD (placebo), one told
+the noise level of the true dose (oracle). Scored on unseen patients of every site at 5, 10 and 20 % counts, against the
 noise-free truth. A killed run goes on when called again. Prints Markdown; writes figures.json.
 
 `cost`: bytes, seconds and memory of one round of our own code, without training and without Flower's processes.

@@ -29,14 +29,14 @@ client_app = ClientApp()
 server_app = ServerApp()
 
 
-@client_app.train()
+@client_app.train()  # type: ignore[untyped-decorator]
 def answer(message: Message, context: Context) -> Message:
     """Do what an order asks, within the limits of the site's own `site.yaml`."""
     site = Site.load(Path(str(context.node_config[SITE_FILE])), _logged)
     return Message(encode_reply(site.answer(decode_order(message.content))), reply_to=message)
 
 
-@server_app.main()
+@server_app.main()  # type: ignore[untyped-decorator]
 def coordinate(grid: Grid, context: Context) -> None:
     """Run or resume the plan in the folder that the run's configuration names."""
     folder = Path(str(context.run_config[FOLDER]))

@@ -17,8 +17,8 @@ from pet_pipeline.training.session import Progress, Ticker
 class SiteTicker(Protocol):
     """Counts a site's finished training steps."""
 
-    def __call__(self, site: str, done: float = 1, note: str = "") -> None:
-        """Count `done` more steps of `site`."""
+    def __call__(self, name: str, done: float = 1, note: str = "") -> None:
+        """Count `done` more steps of the site `name`."""
         ...
 
 

@@ -35,18 +35,20 @@ def write_cohort(root: Path, numbers: range, *, site: str = "test", val: int = 1
     return manifest
 
 
+SMALL = (
+    "roles=[prior,axial]",
+    "local_steps=2",
+    "wait_s=0.2",
+    "training.prior_optimiser.steps=4",
+    "training.denoiser_optimiser.steps=4",
+    "training.precision=fp32",
+    "personal_steps=0",
+)
+
+
 def settings(*changes: str) -> FederatedSettings:
     """The preset for tests, smaller still: two rounds of two steps of the prior and of one view."""
-    small = (
-        "roles=[prior,axial]",
-        "local_steps=2",
-        "wait_s=0.2",
-        "training.prior_optimiser.steps=4",
-        "training.denoiser_optimiser.steps=4",
-        "training.precision=fp32",
-        "personal_steps=0",
-    )
-    return load(FederatedSettings, "tiny-federated", [*small, *changes])
+    return load(FederatedSettings, "tiny-federated", [*SMALL, *changes])
 
 
 @contextmanager
