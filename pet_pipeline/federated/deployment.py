@@ -128,8 +128,7 @@ def site_command(site_file: Path, server: str, ca: Path, key: Path, port: int) -
     """A site's process: it connects outwards only; `port` is for its own children, on loopback."""
     return [
         "flower-supernode", "--superlink", server, "--root-certificates", str(ca), "--auth-supernode-private-key",
-        str(key), "--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation",
-        "--node-config", f'site-file="{site_file.resolve()}"',
+        str(key), "--host", "127.0.0.1", "--port", str(port), "--node-config", f'site-file="{site_file.resolve()}"',
     ]  # fmt: skip
 
 
