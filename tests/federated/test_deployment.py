@@ -69,7 +69,9 @@ def test_a_run_over_tls_learns_the_same_model_as_one_process(tmp_path: Path) -> 
             events = read_audit(tmp_path / name / "work" / "audit.jsonl")
             assert [event["event"] for event in events] == ["answered"] * 4  # prepare, two legs, a last score
         ca = here.folder / "ca.crt"
-        request = "POST /v1/{} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+        request = (
+            "POST /v1/{} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/protobuf\r\nContent-Length: 0\r\n\r\n"
+        )
         assert "401" in first_line(here.public_port, ca, request.format("fleet/pull-messages"))
         if NGINX:
             for path in ("control/list-runs", "runtime/acquire-task", "fleet/../control/x", "fleet/%2e%2e/control/x"):

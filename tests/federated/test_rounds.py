@@ -11,6 +11,7 @@ from sphere_cohort import settings
 
 from pet_pipeline.configs.federated import FederatedSettings
 from pet_pipeline.errors import PetPipelineError, UsageError
+from pet_pipeline.federated import privacy
 from pet_pipeline.federated.audit import read_audit
 from pet_pipeline.federated.exchange import Failure, Order, Reply, digest
 from pet_pipeline.federated.rounds import Coordinator
@@ -189,6 +190,24 @@ def test_a_site_that_comes_late_is_prepared_before_it_trains(tmp_path: Path) -> 
     assert kinds[0] == ("prepare", 0) or kinds[0] == ("prepare", 1)
     assert ("train", 1) in kinds
     assert kinds.index(("prepare", 1)) < kinds.index(("train", 1))
+
+
+def test_with_privacy_the_noise_is_the_runs_secret_and_nothing_is_scored(tmp_path: Path) -> None:
+    pytest.importorskip("dp_accounting")
+    plan = settings(
+        "roles=[prior]", "server.weighting=equal",
+        "privacy={clip_norm: 0.1, noise_multiplier: 5.0, max_epsilon: 50.0}",
+    )  # fmt: skip
+    outcomes = []
+    for name in ("one", "other"):
+        fleet = FakeFleet({"site-a": honest, "site-b": honest})
+        outcomes.append(Coordinator(plan, fleet, tmp_path / name, poll_s=0.01).run())
+        assert {order.kind for _, order in fleet.orders} == {"prepare", "train"}
+        assert not any(order.score for _, order in fleet.orders)
+        assert (tmp_path / name / "state.json").stat().st_mode & 0o077 == 0
+    one, other = outcomes
+    assert one.epsilon == other.epsilon == privacy.epsilon(plan.privacy, 2)
+    assert digest(one.weights) != digest(other.weights)  # the same answers, another secret
 
 
 def test_the_audit_log_holds_checksums_and_figures_and_no_weights(tmp_path: Path) -> None:
