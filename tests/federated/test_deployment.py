@@ -56,6 +56,7 @@ def checksums(model: Path) -> dict[str, str]:
     return {role: network.sha256 for role, network in load_folder(model).description.networks.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_run_over_tls_learns_the_same_model_as_one_process(tmp_path: Path) -> None:
     with in_process(tmp_path) as expected, deployment(tmp_path, NGINX) as here:

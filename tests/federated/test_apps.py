@@ -1,0 +1,138 @@
+"""Flower's two apps and the fleet behind a grid in this process: what the processes do, without the processes."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from sphere_cohort import settings, write_cohort
+
+pytest.importorskip("flwr")
+
+import httpx
+import yaml
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.supercore.task_identity import TaskIdentity
+
+from pet_pipeline.configs.loading import dump
+from pet_pipeline.federated import apps, simulation
+from pet_pipeline.federated.audit import read_audit
+from pet_pipeline.federated.exchange import Failure, Order
+from pet_pipeline.federated.fleet import GridFleet
+from pet_pipeline.federated.rounds import Coordinator
+from pet_pipeline.models.weights import load_folder
+
+
+class LocalGrid:
+    """What the fleet needs of Flower's grid; each message is answered by the ClientApp at once, as its node would."""
+
+    def __init__(self, site_files: dict[str, Path]) -> None:
+        self.names = dict(enumerate(site_files, start=11))
+        self.files = site_files
+        self.replies: dict[str, Message] = {}
+        TaskIdentity.run_id = TaskIdentity.task_id = TaskIdentity.node_id = 1
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        return [NodeInfo(node_id=number, name=name) for number, name in self.names.items()]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        ids = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = f"message-{len(self.replies)}"
+            node = message.metadata.dst_node_id
+            TaskIdentity.node_id = node
+            config = {apps.SITE_FILE: str(self.files[self.names[node]])}
+            context = Context(run_id=1, node_id=node, node_config=config, state=RecordDict(), run_config={})
+            try:
+                reply = apps.client_app(message, context)
+            except Exception as error:  # as flwr-clientapp does
+                reply = Message(Error(code=2, reason=str(error)), reply_to=message)
+            finally:
+                TaskIdentity.node_id = 1
+            self.replies[message.metadata.message_id] = reply
+            ids.append(message.metadata.message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        return [self.replies[one] for one in message_ids]
+
+
+@pytest.fixture
+def site_files(tmp_path: Path) -> dict[str, Path]:
+    """`site.yaml` of two sites; the second calls itself otherwise than it was approved."""
+    files = {}
+    for name, numbers in (("site-a", range(4)), ("site-b", range(10, 13))):
+        write_cohort(tmp_path / name, numbers)
+        content = {"name": name, "manifest": "manifest.tsv", "min_cases": 1, "precision": "fp32", "device": "cpu"}
+        files[name] = tmp_path / name / "site.yaml"
+        files[name].write_text(yaml.safe_dump(content))
+    return files
+
+
+def test_the_apps_learn_the_model_of_the_same_sites_without_flower(
+    site_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pet_pipeline.federated.fleet.POLL_S", 0.0)
+    plan = settings("roles=[prior]")
+    folder = tmp_path / "runs" / "first"
+    dump(plan, folder / apps.PLAN)
+    context = Context(
+        run_id=1,
+        node_id=1,
+        node_config={},
+        state=RecordDict(),
+        run_config={apps.FOLDER: str(folder), apps.RESUME: False},
+    )
+    apps.server_app(LocalGrid(site_files), context)
+    manifests = {name: write_cohort(path.parent, numbers) for (name, path), numbers in
+                 zip(site_files.items(), (range(4), range(10, 13)), strict=True)}  # fmt: skip
+    sites = simulation.make_sites(manifests, tmp_path / "here", plan, workers=1, tick=lambda *_: None)
+    outcome = Coordinator(plan, simulation.InProcessFleet(sites), tmp_path / "simulated").run()
+    assert outcome.model is not None
+    one, other = (load_folder(path).description.networks for path in (folder / "model", outcome.model))
+    assert one["prior"].sha256 == other["prior"].sha256
+    assert "round 2 of 2: site-a, site-b" in (folder / "progress.log").read_text()
+    assert [line["event"] for line in read_audit(site_files["site-a"].parent / "work" / "audit.jsonl")] == [
+        "answered"
+    ] * 4
+
+
+def test_a_refusal_comes_back_as_the_failure_of_its_site(site_files: dict[str, Path]) -> None:
+    fleet = GridFleet(LocalGrid(site_files))
+    assert fleet.present() == ["site-a", "site-b"]
+    order = Order("run-1", "prepare", 0, 0, settings("roles=[prior]", "local_steps=5000"))
+    (answer,) = fleet.ask({"site-b": order}, 10.0)
+    assert isinstance(answer, Failure)
+    assert answer.site == "site-b"
+    assert "max_steps=2000" in answer.reason
+    (absent,) = fleet.ask({"site-c": order}, 10.0)
+    assert absent == Failure("site-c", "is not connected")
+
+
+def test_what_cannot_be_read_and_silence_are_no_replies(site_files: dict[str, Path]) -> None:
+    grid = LocalGrid(site_files)
+    fleet = GridFleet(grid)
+    fleet.present()
+    order = Order("run-1", "prepare", 0, 0, settings("roles=[prior]", "local_steps=5000"))
+    grid.pull_messages = lambda ids: [
+        Message(RecordDict({"x": ConfigRecord({})}), reply_to=_asked(grid, one)) for one in ids
+    ]
+    (answer,) = fleet.ask({"site-a": order}, 10.0)
+    assert isinstance(answer, Failure)
+    assert "cannot be read" in answer.reason
+    grid.pull_messages = lambda ids: []
+    assert list(fleet.ask({"site-a": order}, 0.1)) == []
+
+
+def _asked(grid: LocalGrid, message_id: str) -> Message:
+    message = Message(RecordDict(), dst_node_id=11, message_type="train")
+    message.metadata.__dict__["_message_id"] = message_id
+    return message
+
+
+def test_a_superlink_that_is_away_is_waited_for(site_files: dict[str, Path]) -> None:
+    class Away(LocalGrid):
+        def get_nodes(self) -> Iterable[NodeInfo]:
+            raise httpx.ConnectError("connection refused")
+
+    assert GridFleet(Away(site_files)).present() == []
