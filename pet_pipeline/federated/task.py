@@ -82,7 +82,7 @@ def load_data(
     training = settings.training
     packed = pack_cases(manifest, training, folder, workers=workers, progress=progress)
     train = tuple(case for case in packed if case.split == "train")
-    validation = spread_out([case for case in packed if case.split == "val"], VALIDATION_CASES) if packed else ()
+    validation = spread_out([case for case in packed if case.split == "val"], VALIDATION_CASES)
     participants = frozenset(case.participant_id for case in train)
     if not participants:
         raise UsageError(f"{manifest.root}: no train case in the manifest; needed is one at least")

@@ -113,6 +113,11 @@ def test_layers_kept_at_the_site_are_not_sent_and_are_used_again(manifest_file: 
     assert any((task.read_weights(tmp_path / "run-1" / "local.safetensors")[k] != kept[k]).any() for k in kept)
 
 
+def test_layers_kept_at_the_site_need_a_model_of_its_own() -> None:
+    with pytest.raises(UsageError, match="keep_local needs personal_steps"):
+        settings("keep_local=['*norm*']", "personal_steps=0")
+
+
 @pytest.mark.parametrize(
     ("limits", "limit"),
     [
