@@ -19,7 +19,7 @@ from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.inference import sidecar
-from pet_pipeline.inference.outcomes import INTENDED_USE, Outcome, is_finished, peak_memory_mb, sidecar_path
+from pet_pipeline.inference.outcomes import Outcome, is_finished, sidecar_path, without_model
 from pet_pipeline.physics.attenuation import CARNEY, DEFAULT_KVP, carney_line, mu_from_hu
 from pet_pipeline.physics.blur import smooth
 from pet_pipeline.types import Float32Array
@@ -192,16 +192,7 @@ def convert_ct(
         "Couch": keep_couch,
         "KVP": made.kvp,
         "KVPSource": made.kvp_from,
-        "model": None,
-        "options": plan["options"],
-        "seed": None,
-        "device": "cpu",
-        "precision": "fp32",
-        "software": sidecar.software(),
-        "timing_s": {"reading": round(read_s, 3), **made.timing_s},
-        "peak_memory_mb": peak_memory_mb(),
-        "warnings": list(made.warnings),
-        "intended_use": INTENDED_USE,
+        **without_model(plan["options"], {"reading": round(read_s, 3), **made.timing_s}, made.warnings),
     }
     beside = sidecar_path(target)
     sidecar.claim(target, plan)

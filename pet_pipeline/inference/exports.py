@@ -18,7 +18,7 @@ from pet_pipeline.data.pseudo_ct import write_series
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.inference import sidecar
-from pet_pipeline.inference.outcomes import INTENDED_USE, Outcome, is_finished, peak_memory_mb, sidecar_path
+from pet_pipeline.inference.outcomes import Outcome, is_finished, sidecar_path, without_model
 from pet_pipeline.physics.attenuation import DEFAULT_KVP, carney_line, hu_from_mu
 from pet_pipeline.units import Unit
 
@@ -122,16 +122,7 @@ def convert_mumap(
         **facts,
         "Couch": couch,
         "made_by": stated.get("model"),
-        "model": None,
-        "options": plan["options"],
-        "seed": None,
-        "device": "cpu",
-        "precision": "fp32",
-        "software": sidecar.software(),
-        "timing_s": {"all": round(time.perf_counter() - started, 3)},
-        "peak_memory_mb": peak_memory_mb(),
-        "warnings": warnings,
-        "intended_use": INTENDED_USE,
+        **without_model(plan["options"], {"all": round(time.perf_counter() - started, 3)}, warnings),
     }
     sidecar.finish(beside, target, content)
     return Outcome(target.name, source, target, "done", "; ".join(warnings))

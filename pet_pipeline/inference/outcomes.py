@@ -110,3 +110,19 @@ def peak_memory_mb() -> float | None:
         return None
     unit = 1.0 if sys.platform == "darwin" else 1024.0
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+
+
+def without_model(options: Mapping[str, Any], timing_s: Mapping[str, float], warnings: Sequence[str]) -> dict[str, Any]:
+    """What a sidecar says of how an output was made, where no model had a hand in it."""
+    return {
+        "model": None,
+        "options": options,
+        "seed": None,
+        "device": "cpu",
+        "precision": "fp32",
+        "software": sidecar.software(),
+        "timing_s": dict(timing_s),
+        "peak_memory_mb": peak_memory_mb(),
+        "warnings": list(warnings),
+        "intended_use": INTENDED_USE,
+    }

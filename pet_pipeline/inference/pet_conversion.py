@@ -21,7 +21,7 @@ from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.inference import sidecar
 from pet_pipeline.inference.intake import scaled, take_in
 from pet_pipeline.inference.options import InputOptions
-from pet_pipeline.inference.outcomes import INTENDED_USE, Outcome, is_finished, peak_memory_mb, sidecar_path
+from pet_pipeline.inference.outcomes import Outcome, is_finished, sidecar_path, without_model
 from pet_pipeline.units import Unit
 
 
@@ -123,16 +123,7 @@ def convert_pet(
         **pet.facts,
         "Units": _UNITS[wanted],
         **({"SUVType": _SUV_TYPES[wanted]} if wanted in _SUV_TYPES else {}),
-        "model": None,
-        "options": plan["options"],
-        "seed": None,
-        "device": "cpu",
-        "precision": "fp32",
-        "software": sidecar.software(),
-        "timing_s": {"all": round(time.perf_counter() - started, 3)},
-        "peak_memory_mb": peak_memory_mb(),
-        "warnings": warnings,
-        "intended_use": INTENDED_USE,
+        **without_model(plan["options"], {"all": round(time.perf_counter() - started, 3)}, warnings),
     }
     beside = sidecar_path(target)
     sidecar.claim(target, plan)

@@ -12,7 +12,7 @@ from pet_pipeline.data.input_units import read_sidecar
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.inference import sidecar
-from pet_pipeline.inference.outcomes import INTENDED_USE, Outcome, is_finished, mishap, peak_memory_mb, sidecar_path
+from pet_pipeline.inference.outcomes import Outcome, is_finished, mishap, sidecar_path, without_model
 from pet_pipeline.inference.reconstruction import MADE_HERE, NOISE_FREE, MadeHere, Reconstruction, reconstruct
 from pet_pipeline.simulation.layout import dose_tag
 from pet_pipeline.simulation.sinograms import FULL_DOSE, StoredSinogram
@@ -222,16 +222,7 @@ def _content(
         "ReconMethodParameterValues": [plan["options"]["iterations"], preset.subsets],
         "ReconFilterType": "Gaussian",
         "ReconFilterSize": preset.filter_mm,
-        "model": None,
-        "options": plan["options"],
-        "seed": None,
-        "device": "cpu",
-        "precision": "fp32",
-        "software": sidecar.software(),
-        "timing_s": dict(result.timing_s),
-        "peak_memory_mb": peak_memory_mb(),
-        "warnings": list(result.warnings),
-        "intended_use": INTENDED_USE,
+        **without_model(plan["options"], result.timing_s, result.warnings),
     }
 
 

@@ -283,6 +283,11 @@ def _bank(this: _Run, manifest: Manifest) -> Bank:
         return build_bank(manifest, this.bank, limit=this.settings.population.members, on_member=lambda *_: tick())
 
 
+def _steps(under: OptimiserSettings | None, whole: OptimiserSettings) -> str:
+    """Steps of a stage in words."""
+    return f"{whole.steps}" if under is None else f"{under.steps} of the under branch, then {whole.steps}"
+
+
 def _facts(
     train: Sequence[PackedCase],
     learnt: Sequence[PackedCase],
@@ -294,7 +299,7 @@ def _facts(
     """What the card says about the training."""
     later = {} if settings.stages == 1 else {
         "later_stages_cases": len([case for case in learnt if case.has(f"{ESTIMATE}1")]),
-        "later_steps_a_stage": settings.later_optimiser.steps,
+        "later_steps_a_stage": _steps(settings.later_under_optimiser, settings.later_optimiser),
         "folds": {
             f"stage1{fold.name}": f"learnt from {len(fold.learns_from)}, estimated {len(fold.estimates)}"
             for fold in folds
@@ -306,7 +311,7 @@ def _facts(
         "cases": len(train),
         "doses_percent": sorted({case.dose for case in train if not math.isnan(case.dose)}),
         "scanners": sorted({case.scanner for case in train if case.scanner}),
-        "steps": settings.optimiser.steps,
+        "steps": _steps(settings.under_optimiser, settings.optimiser),
         **later,
         "parameters": {role: parameter_count(one) for role, one in networks.items()},
         "precision": compute.precision,
