@@ -1,8 +1,11 @@
 """Real processes over real TLS: a run gives, bit for bit, the model of the same federation in one process."""
 
+import os
 import shutil
+import signal
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,3 +81,39 @@ def test_a_run_over_tls_learns_the_same_model_as_one_process(tmp_path: Path) -> 
             for path in ("control/list-runs", "runtime/acquire-task", "fleet/../control/x", "fleet/%2e%2e/control/x"):
                 assert "403" in first_line(here.public_port, ca, request.format(path)), path
             assert "400" in first_line(here.public_port, None, request.format("fleet/pull-messages"))
+
+
+def kill(program: str, folder: Path) -> None:
+    """kill -9 of a program of Flower's that names a file in `folder`."""
+    found = subprocess.run(["pgrep", "-f", f"{program} .*{folder}/"], capture_output=True, text=True, check=True)
+    for number in found.stdout.split():
+        os.kill(int(number), signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_run_survives_the_death_of_a_site_and_of_the_superlink_and_strangers_stay_out(tmp_path: Path) -> None:
+    for name, numbers in COHORTS.items():
+        write_cohort(tmp_path / f"data-{name}", numbers)
+    plan = [*PLAN, "quorum=1", "training.prior_optimiser.steps=10"]
+    with deployment(tmp_path, NGINX) as here:
+        for name in COHORTS:
+            here.add_site(name, tmp_path / f"data-{name}" / "manifest.tsv")
+        stranger = here.add_site("stranger", tmp_path / "data-site-a" / "manifest.tsv", approved=False)
+        federated_coordinator.run(here.folder, "first", "tiny-federated", plan)
+        place = here.folder / "runs" / "first"
+
+        def events(kind: str) -> list[dict[str, object]]:
+            return [line for line in read_audit(place / "audit.jsonl") if line["event"] == kind]
+
+        wait_for("both sites", lambda: {line["site"] for line in events("reply")} == set(COHORTS))
+        kill("flower-supernode", tmp_path / "site-b")
+        wait_for("a round", lambda: events("round"))
+        kill("flower-superlink", here.folder)
+        wait_for("the run", lambda: (place / "model" / "model.yaml").is_file())
+        rounds = events("round")
+        assert [line["round"] for line in rounds] == [0, 1, 2, 3, 4]
+        assert rounds[0]["sites"] == ["site-a"]
+        assert any("site-b" in line["sites"] for line in rounds[1:]), "the site did not rejoin"
+        assert not (stranger / "work").exists()
+        assert "stranger" not in (place / "audit.jsonl").read_text()
