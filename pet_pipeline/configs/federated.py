@@ -97,9 +97,7 @@ class FederatedSettings(Settings):
     @model_validator(mode="after")
     def _kept_layers_find_a_model(self) -> Self:
         if self.keep_local and not self.personal_steps:
-            raise ValueError(
-                "keep_local needs personal_steps: what stays at a site can only be in the site's own model"
-            )
+            raise ValueError("keep_local needs personal_steps: what stays at a site is only in its own model")
         return self
 
     @model_validator(mode="after")
