@@ -204,7 +204,7 @@ def test_tables_sort_and_cases_are_found(visit, report):
     page.fill(".find", "sub-0002")
     shown = page.locator(".index li:visible")
     assert shown.count() == 1
-    assert "sub-0002" in shown.inner_text()
+    assert "sub-0002" in (shown.text_content() or "")  # its inner text is empty until it has been laid out
     page.fill(".find", "")
     page.select_option(".order", label="PSNR (MADM)")
     values = [

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pet_pipeline.configs.federated import FederatedSettings
 from pet_pipeline.configs.loading import dump, load, preset_names
 from pet_pipeline.configs.mumap import MumapTrainingSettings
 from pet_pipeline.configs.schema import DenoiserSettings, TrainingSettings
@@ -18,6 +19,8 @@ def test_every_preset_fits_its_schema(name: str) -> None:
         assert load(CohortSettings, name)
     elif "mumap" in name:
         assert load(MumapTrainingSettings, name)
+    elif "federated" in name:
+        assert load(FederatedSettings, name)
     else:
         assert load(TrainingSettings, name)
 
