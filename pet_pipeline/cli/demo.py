@@ -55,7 +55,7 @@ def demo(
     with progress("mu-maps", len(manifest.cases) * len(job.MUMAPS)) as tick:
         job.map_patients(table_file, output, maker, overwrite=overwrite, on_case=lambda result: tick(1, result.case_id))
     with messages.status("scoring"):
-        pet, maps = (job.score_patients(route, manifest, output).rows for route in (job.PET, job.MUMAP))
+        pet, maps = (job.score_patients(route, manifest, output) for route in (job.PET, job.MUMAP))
         shown = job.best_shown(manifest, pet)
         pictures = job.draw_pet(shown, output, pet), job.draw_mumap(shown, output, maps)
     seconds = time.monotonic() - started

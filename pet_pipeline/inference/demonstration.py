@@ -16,7 +16,7 @@ from pet_pipeline.data.nifti import read
 from pet_pipeline.evaluation.case import BODY, Row
 from pet_pipeline.evaluation.figures import MU, SUV, CasePicture, Scale, case_figure, save_figure
 from pet_pipeline.evaluation.regions import body_region
-from pet_pipeline.inference.assessment import Assessment, assess, save
+from pet_pipeline.inference.assessment import assess, save
 from pet_pipeline.inference.batch import CaseResult, Procedure, Work, failure, run
 from pet_pipeline.inference.jobs import MUMAP_TAG, OUTPUT_TAG, collect
 from pet_pipeline.inference.mumaps import MumapMaker, MumapWork
@@ -145,21 +145,24 @@ def _make(route: Route, method: str, work: Procedure, manifest: Path, output: Pa
         raise error
 
 
-def score_patients(route: Route, manifest: Manifest, output: Path) -> Assessment:
-    """Score every method; scores, summary, and the report that `evaluate` draws go into the route's folder."""
+def score_patients(route: Route, manifest: Manifest, output: Path) -> list[Row]:
+    """Score every method; scores, summary, and the report that `evaluate` draws go into the route's folder.
+
+    The report is about the method that is drawn, so it comes first there; the rows returned are in the methods' order.
+    """
     matchings = {
         method: Matching(tuple(route.pair(case, output, method) for case in manifest.cases), route.reference)
-        for method in route.methods
+        for method in sorted(route.methods, key=lambda method: method != route.shown)
     }
     folder = output / route.folder
     assessment = assess(matchings, Reading(route.quantity), pictures=folder / "pictures")
     settings = {
-        "method": route.methods[0], "cohort": COHORT_PRESET, "changes": list(COHORT_CHANGES),
+        "method": route.shown, "cohort": COHORT_PRESET, "changes": list(COHORT_CHANGES),
         "reference": route.reference, "quantity": route.quantity,
     }  # fmt: skip
     save(assessment, folder, settings, command="pet-pipeline demo")
     write_report(folder)
-    return assessment
+    return sorted(assessment.rows, key=lambda row: route.methods.index(row.method))
 
 
 def best_shown(manifest: Manifest, rows: Sequence[Row]) -> Case:
