@@ -140,9 +140,10 @@ def map_patients(
 
 def _make(route: Route, method: str, work: Procedure, manifest: Path, output: Path, on_case: Told) -> None:
     jobs = collect([manifest], route.place(output, method), route.tag)
-    error = failure(run(jobs, work, on_case))
-    if error is not None:
-        raise error
+    results = run(jobs, work, on_case)
+    error = failure(results)
+    if error is not None:  # nobody prints the results of a demonstration one by one
+        raise type(error)(next(result.message for result in results if result.exit_status))
 
 
 def score_patients(route: Route, manifest: Manifest, output: Path) -> list[Row]:
