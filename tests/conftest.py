@@ -126,16 +126,12 @@ def mumap_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_mumap_model(mumap_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mu-map model of two small networks and a bank, trained for some steps on the small trunks."""
-    from contextlib import contextmanager
+    from quiet_progress import silent
 
     from pet_pipeline.configs.loading import load
     from pet_pipeline.configs.mumap import MumapTrainingSettings
     from pet_pipeline.data.manifest import Manifest
     from pet_pipeline.training.mumap import train_mumap
-
-    @contextmanager
-    def silent(_description: str, _total: float):  # type: ignore[no-untyped-def]
-        yield lambda done=1, note="": None
 
     changes = ["precision=fp32", "optimiser.steps=40"]
     settings = load(MumapTrainingSettings, "tiny-mumap", changes)

@@ -2,8 +2,8 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ import pytest
 import yaml
 from tiny_pet import SHAPE, phantom_array
 
-from pet_pipeline.cli.app import main
 from pet_pipeline.configs.schema import GridSettings
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.inference.translator import Translator
@@ -23,20 +22,9 @@ Check = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
-    """Run the command in this process on a terminal of 80 columns: arguments -> (exit status, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pet-pipeline", "check", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "80")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return int(left.value.code or 0), out, err
-
-    return call
+def check(pet_pipeline: Check) -> Check:
+    """`pet-pipeline check` on a terminal of 80 columns."""
+    return partial(pet_pipeline, "check", columns=80)
 
 
 def noisier(factor: float, seed: int = 0) -> np.ndarray:

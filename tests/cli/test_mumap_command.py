@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pet_pipeline.cli.app import main
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.data.nifti import read
 from pet_pipeline.data.volume import Volume
@@ -23,23 +21,6 @@ from pet_pipeline.units import Unit
 Call = Callable[..., tuple[int, str, str]]
 MakePet = Callable[..., Path]
 ALONE = ("--workers", 1, "--precision", "fp32", "--device", "cpu")
-
-
-@pytest.fixture
-def pet_pipeline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the command in this process: arguments -> (exit status, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pet-pipeline", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "1000")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return int(left.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

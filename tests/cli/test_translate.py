@@ -10,28 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pet_pipeline.cli.app import app, main
+from pet_pipeline.cli.app import app
 
 MakePet = Callable[..., Path]
-
-
-@pytest.fixture
-def pet_pipeline(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Run the command in this process: arguments -> (exit status, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pet-pipeline", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "1000")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return int(left.value.code or 0), out, err
-
-    return call
 
 
 Call = Callable[..., tuple[int, str, str]]

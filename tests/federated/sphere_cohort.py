@@ -1,7 +1,5 @@
 """A cohort of spheres in air for federated tests: the input a dark, noisy copy of the target."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -49,9 +47,3 @@ SMALL = (
 def settings(*changes: str) -> FederatedSettings:
     """The preset for tests, smaller still: two rounds of two steps of the prior and of one view."""
     return load(FederatedSettings, "tiny-federated", [*SMALL, *changes])
-
-
-@contextmanager
-def silent(_description: str, _total: float) -> Iterator[object]:
-    """A progress bar that shows nothing."""
-    yield lambda done=1, note="": None

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sphere_cohort import settings, silent, write_cohort
+from quiet_progress import silent
+from sphere_cohort import settings, write_cohort
 
 from pet_pipeline.configs.federated import SiteSettings
 from pet_pipeline.errors import UsageError

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from quiet_progress import Killed, killed_in, silent
 from torch import nn
 
 from pet_pipeline.configs.loading import load
@@ -35,28 +34,6 @@ SMALL = (
     "checkpoint_every=2",
     "validate_every=12",
 )
-
-
-@contextmanager
-def silent(_description: str, _total: float) -> Iterator[Any]:
-    yield lambda done=1, note="": None
-
-
-class Killed(Exception):
-    """Stands for kill -9: raised between two steps, nothing is saved on the way out."""
-
-
-@contextmanager
-def killed_in(stage: str, after: int, description: str) -> Iterator[Any]:
-    steps = 0
-
-    def tick(done: float = 1, note: str = "") -> None:
-        nonlocal steps
-        steps += int(done)
-        if description == stage and steps >= after:
-            raise Killed
-
-    yield tick
 
 
 def small(*changes: str) -> MumapTrainingSettings:

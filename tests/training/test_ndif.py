@@ -2,14 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from quiet_progress import silent
 from tiny_liver import SPACING_MM, liver_trunk
 
 from pet_pipeline.configs.loading import load
@@ -45,11 +44,6 @@ SMALL = (
     "precision=fp32",
 )
 NSTDS = (0.1, 0.2, 0.4, 0.3)
-
-
-@contextmanager
-def silent(_description: str, _total: float) -> Iterator[object]:
-    yield lambda done=1, note="": None
 
 
 @pytest.fixture(scope="module")

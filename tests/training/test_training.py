@@ -1,8 +1,6 @@
 """Training from the public interface: a killed run goes on exactly, no estimate leaks, the loop's pieces are right."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from quiet_progress import Killed, killed_in, silent
 from torch import nn
 
 from pet_pipeline.configs.loading import load
@@ -42,28 +41,6 @@ SMALL = (
     "validate_every=4",
     "precision=fp32",
 )
-
-
-@contextmanager
-def silent(_description: str, _total: float) -> Iterator[object]:
-    yield lambda done=1, note="": None
-
-
-class Killed(Exception):
-    """Stands for kill -9: raised between two steps, nothing is saved on the way out."""
-
-
-@contextmanager
-def killed_in(stage: str, after: int, description: str) -> Iterator[object]:
-    steps = 0
-
-    def tick(done: float = 1, note: str = "") -> None:
-        nonlocal steps
-        steps += int(done)
-        if description == stage and steps >= after:
-            raise Killed
-
-    yield tick
 
 
 @pytest.fixture(scope="module")
