@@ -7,14 +7,15 @@ noise, the family of bodies kept out of training, the scanner kept out of traini
 opponent (a prior of MADM's total parameters and training compute) if given; single views; MADM; the reference rule (200
 ancestral steps, averaged samples, paired on fewer patients as it is slow); what CT would have given. Sampled methods
 run once a seed; a patient's figures are averaged over the seeds before anything else. Prints Markdown; writes
-metrics.tsv and figures.json.
+metrics.tsv and figures.json. Every scored volume is kept in OUTPUT/scored: an interrupted run goes on, and a later
+one with an opponent adds its rows; delete the folder after a change of the code.
 """
 
 import argparse
+import hashlib
 import json
 import platform
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import read
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.evaluation.case import BODY, LESIONS, ORGANS, Row, Truth, score_case
-from pet_pipeline.evaluation.report import ANY_LESION, groups, totals, write_metrics
+from pet_pipeline.evaluation.report import ANY_LESION, groups, read_metrics, totals, write_metrics
 from pet_pipeline.evaluation.statistics import Group, paired_difference, per_patient
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.pairing import Pair
@@ -118,14 +119,10 @@ def with_twins(manifest: Manifest) -> list[tuple[Case, Case | None]]:
     return [(case, twins.get(case.case_id)) for case in studied if "lesion_free_of" not in case.extra]
 
 
-def scored(name: str, predict: Predict, pairs: Sequence[tuple[Case, Case | None]], label: str = "") -> Iterator[Row]:
+def scored(name: str, predict: Predict, case: Case, twin: Case | None, label: str = "") -> Iterable[Row]:
     """Scores of one method; `label` tells repeated runs of it apart."""
-    for case, twin in pairs:
-        prediction = predict(case)
-        without = predict(twin) if twin is not None else None
-        yield from score_case(
-            f"{case.case_id}{label}", name, prediction, truth_of(case, twin), prediction_without=without
-        )
+    without = predict(twin) if twin is not None else None
+    return score_case(f"{case.case_id}{label}", name, predict(case), truth_of(case, twin), prediction_without=without)
 
 
 def cohort(preset: str, root: Path, patients: int | None) -> Manifest:
@@ -248,8 +245,8 @@ def main() -> None:
         "--write", type=Path, action="append", default=[], help="fill the figures into this Markdown file"
     )
     arguments = parser.parse_args()
-    start = time.monotonic()
     translator = Translator.load(arguments.model)
+    opponent = Translator.load(arguments.opponent) if arguments.opponent else None
     manifest = cohort("cohort-test", arguments.cohorts, arguments.patients)
     pairs = with_twins(manifest)
     full = {
@@ -258,20 +255,32 @@ def main() -> None:
     rows: list[Row] = []
     patients: dict[str, str] = {}
     seeds = range(arguments.seeds)
+    kept = arguments.output / "scored"
 
-    def add(name: str, predict: Predict, chosen: Sequence[tuple[Case, Case | None]], label: str = "") -> None:
+    def add(
+        name: str,
+        predict: Predict,
+        chosen: Sequence[tuple[Case, Case | None]],
+        label: str = "",
+        model: Translator = translator,
+    ) -> None:
         with progress(f"{name}{label}", len(chosen)) as tick:
-            for pair in chosen:
-                rows.extend(scored(name, predict, [pair], label))
-                patients[f"{pair[0].case_id}{label}"] = pair[0].participant_id
+            for case, twin in chosen:
+                what = f"{model.identity()['sha256']} {name} {case.checksums.get('input', case.input)} {twin is None}"
+                path = kept / f"{case.case_id}{label}_{hashlib.sha256(what.encode()).hexdigest()[:16]}.tsv"
+                if not path.exists():
+                    kept.mkdir(parents=True, exist_ok=True)
+                    write_metrics(path, list(scored(name, predict, case, twin, label)))
+                rows.extend(read_metrics(path))
+                patients[f"{case.case_id}{label}"] = case.participant_id
                 tick()
 
     alone = [(case, None) for case, _ in pairs]
     add("NAC input", lambda case: canonical(case.input).data, pairs)
     add("NAC standard dose", lambda case: canonical(full[case.participant_id].input).data, alone)
     add(PRIOR, translated(translator, TranslateOptions(prior_only=True)), pairs)
-    if arguments.opponent:
-        add(OPPONENT, translated(Translator.load(arguments.opponent), TranslateOptions(prior_only=True)), pairs)
+    if opponent:
+        add(OPPONENT, translated(opponent, TranslateOptions(prior_only=True)), pairs, model=opponent)
     for name, options in SAMPLED.items():
         chosen = pairs if name == MADM else alone
         for seed in seeds:
@@ -287,7 +296,7 @@ def main() -> None:
         add(name, non_local(h), alone)
 
     best_gaussian, best_non_local = best_of(rows, gaussians), best_of(rows, non_locals)
-    opponents = [OPPONENT] if arguments.opponent else []
+    opponents = [OPPONENT] if opponent else []
     rule = [RULE] if arguments.reference_patients else []
     methods = [
         "NAC input", "NAC standard dose", PRIOR, *opponents, *VIEWS, *rule, MADM,
@@ -327,7 +336,7 @@ def main() -> None:
     sections.append(
         f"Parameters: {json.dumps(parameters)}. {datetime.now(UTC).date().isoformat()}, "
         f"{describe(translator.compute.device)}, {translator.compute.precision}, "
-        f"Python {platform.python_version()}, {time.monotonic() - start:.0f} s in all."
+        f"Python {platform.python_version()}."
     )
     text = "\n\n".join(sections)
     print(text)
