@@ -11,7 +11,7 @@ from typing import Any
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, mode: int = 0o644) -> Iterator[Path]:
     """A temporary path in the target's folder that becomes `target` when the block ends well, and vanishes when not.
 
     The temporary name keeps the target's suffixes (writers choose their format by them) and begins with a dot. The
@@ -25,22 +25,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)  # until here its owner's alone
         temporary.replace(target)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
 
 
-def write_text(target: Path, text: str) -> None:
+def write_text(target: Path, text: str, mode: int = 0o644) -> None:
     """Write `text` as UTF-8, whole or not at all."""
-    with atomic_path(target) as temporary:
+    with atomic_path(target, mode) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(target: Path, content: Any) -> None:
+def write_json(target: Path, content: Any, mode: int = 0o644) -> None:
     """Write `content` as indented JSON, whole or not at all."""
-    write_text(target, json.dumps(content, indent=2, sort_keys=False, default=str) + "\n")
+    write_text(target, json.dumps(content, indent=2, sort_keys=False, default=str) + "\n", mode)
 
 
 def sha256_of(path: Path) -> str:

@@ -62,8 +62,7 @@ def save(state: State, folder: Path) -> None:
     name = f"weights-{digest(arrays)[:16]}.safetensors"
     write_weights(folder / name, arrays)
     facts = {one.name: getattr(state, one.name) for one in fields(state) if one.name not in ARRAYS}
-    write_json(folder / "state.json", {**facts, "weights": name})
-    (folder / "state.json").chmod(0o600)  # holds the seed of the noise
+    write_json(folder / "state.json", {**facts, "weights": name}, mode=0o600)  # holds the seed of the noise
     for old in folder.glob("weights-*.safetensors"):
         if old.name != name:
             old.unlink()

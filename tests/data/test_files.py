@@ -33,6 +33,21 @@ def test_the_new_file_appears_only_at_the_end(tmp_path: Path) -> None:
     assert target.read_text() == "{}"
 
 
+def test_a_private_file_is_at_no_moment_readable_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "secret.json"
+    appeared: list[int] = []
+    replace = Path.replace
+
+    def watched(self: Path, other: Path) -> Path:
+        appeared.append(self.stat().st_mode & 0o777)
+        return replace(self, other)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    write_json(target, {"seed": 1}, mode=0o600)
+    assert appeared == [0o600]
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
 def test_checksum_is_of_the_bytes(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"b": 1})
     assert sha256_of(tmp_path / "a.json") == hashlib.sha256((tmp_path / "a.json").read_bytes()).hexdigest()
