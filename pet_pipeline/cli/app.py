@@ -17,6 +17,7 @@ from pet_pipeline.cli import (
     doctor,
     evaluate,
     federated,
+    manifest,
     models,
     mumap,
     mumap_bank,
@@ -66,6 +67,7 @@ def configure(
 
 for verb in (doctor, demo, simulate, check, train, translate, mumap, evaluate, report, reconstruct):
     app.command()(getattr(verb, verb.__name__.rsplit(".", 1)[-1]))
+app.add_typer(manifest.app, name="manifest")
 app.add_typer(models.app, name="models")
 app.add_typer(convert.app, name="convert")
 app.add_typer(mumap_bank.app, name="mumap-bank")

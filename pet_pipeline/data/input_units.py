@@ -63,19 +63,15 @@ def resolve_unit(
     facts = sidecar or {}
     refuse_other_examination(facts, name)
     warnings = tracer_warnings(facts)
-    stated = str(facts["Units"]).strip() if facts.get("Units") else None
     if option is not None:
         if option not in (Unit.SUV, Unit.BQML, Unit.RELATIVE):
             raise UsageError(f"input unit {option.value}: needed is suv, bqml or relative")
-        if stated is not None and _UNITS.get(stated.lower()) != option:
+        stated = _units_text(facts)
+        if stated and _UNITS.get(stated.lower()) != option:
             warnings.append(f"the sidecar says {stated}, the option {option.value}: the option is used")
         return option, warnings
-    if stated is not None:
-        unit = _UNITS.get(stated.lower())
-        if unit is None:
-            raise InputRefused(
-                f"{name}: Units {stated!r} in the sidecar; needed is Bq/mL or g/mL (SUVbw), or --input-unit"
-            )
+    unit = stated_unit(facts, name)
+    if unit is not None:
         return unit, warnings
     top = high_percentile(volume.data)
     if top > GUESSED_SUV_AT_MOST:
@@ -87,6 +83,24 @@ def resolve_unit(
         *warnings,
         f"no unit stated; the 99.9th percentile is {top:.3g}, so SUV is assumed (--input-unit to say)",
     ]
+
+
+def stated_unit(facts: Mapping[str, Any], name: str) -> Unit | None:
+    """The unit of a sidecar's `Units`; None where it says none.
+
+    Raises:
+        InputRefused: a unit unknown here.
+    """
+    stated = _units_text(facts)
+    if not stated:
+        return None
+    if stated.lower() not in _UNITS:
+        raise InputRefused(f"{name}: Units {stated!r} in the sidecar; needed is Bq/mL or g/mL (SUVbw), or --input-unit")
+    return _UNITS[stated.lower()]
+
+
+def _units_text(facts: Mapping[str, Any]) -> str:
+    return str(facts.get("Units") or "").strip()
 
 
 def to_suv(

@@ -12,7 +12,7 @@ from pet_pipeline.data import nifti
 from pet_pipeline.data.dicom_files import SeriesFiles
 from pet_pipeline.data.dicom_pet import PetSeries, count_frames, read_pet
 from pet_pipeline.data.door import inspect_pet, refuse_impossible_values
-from pet_pipeline.data.injection import refuse_other_examination
+from pet_pipeline.data.injection import is_corrected, refuse_other_examination
 from pet_pipeline.data.input_units import read_sidecar, resolve_unit, to_suv
 from pet_pipeline.data.nifti import NiftiTemplate
 from pet_pipeline.data.volume import Volume
@@ -168,12 +168,6 @@ def is_simulated(path: Path, sidecar: Mapping[str, object] | None) -> bool:
                 return False
             return isinstance(content, dict) and content.get("Simulated") is True
     return False
-
-
-def is_corrected(sidecar: Mapping[str, object] | None) -> bool | None:
-    """Whether a BIDS sidecar says that the image is corrected for attenuation; None where it says nothing."""
-    method = str((sidecar or {}).get("AttenuationCorrection") or "").strip().lower()
-    return None if method in ("", "n/a") else method not in ("none", "no", "false")
 
 
 def _output_unit(unit: Unit, factor: float, options: InputOptions, name: str) -> tuple[Unit, float]:
