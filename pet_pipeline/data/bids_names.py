@@ -29,11 +29,8 @@ class BidsName:
             >>> BidsName.parse("sub-01_rec-nacstat_pet").entities
             {'sub': '01', 'rec': 'nacstat'}
         """
-        *parts, suffix = stem.split("_")
-        entities = {match[1]: match[2] for match in map(_ENTITY.fullmatch, parts) if match}
-        if len(entities) != len(parts) or next(iter(entities), "") != "sub" or not suffix.isalnum():
-            return None
-        return cls(entities, suffix)
+        found = entities_of(stem)
+        return None if found is None or next(iter(found[0]), "") != "sub" else cls(*found)
 
     def described(self, description: str) -> "BidsName":
         """The same name with another `desc`, which BIDS puts last."""
@@ -42,6 +39,18 @@ class BidsName:
 
     def __str__(self) -> str:
         return "_".join([*(f"{name}-{label}" for name, label in self.entities.items()), self.suffix])
+
+
+def entities_of(stem: str) -> tuple[dict[str, str], str] | None:
+    """Entities and suffix of a name with or without a participant; None where it is no such name.
+
+    Example:
+        >>> entities_of("rec-nacstat_pet"), entities_of("my scan")
+        (({'rec': 'nacstat'}, 'pet'), None)
+    """
+    *parts, suffix = stem.split("_")
+    entities = {match[1]: match[2] for match in map(_ENTITY.fullmatch, parts) if match}
+    return (entities, suffix) if len(entities) == len(parts) and suffix.isalnum() else None
 
 
 def dose_tag(percent: float) -> str:

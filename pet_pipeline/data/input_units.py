@@ -4,12 +4,12 @@ NIfTI has no field for the unit of its values. Sidecars are JSON files of the sa
 dcm2niix's.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pet_pipeline.data.bids_sidecars import inherited, read_object
 from pet_pipeline.data.door import high_percentile, refuse_impossible_values
 from pet_pipeline.data.injection import Injection, refuse_other_examination, tracer_warnings
 from pet_pipeline.data.nifti import stem
@@ -31,23 +31,14 @@ _UNITS = {
 
 
 def read_sidecar(path: Path) -> dict[str, Any] | None:
-    """The JSON object in X.json beside X.nii or X.nii.gz; None if there is no such file.
+    """The JSON object in X.json beside X.nii(.gz), and what a BIDS data set says of X elsewhere; None if nothing.
 
     Raises:
-        InputRefused: the file is there and is not a JSON object.
+        InputRefused: a sidecar is there and is not a JSON object.
     """
     sidecar = path.with_name(f"{stem(path)}.json")
-    if not sidecar.is_file():
-        return None
-    try:
-        content = json.loads(sidecar.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputRefused(f"{sidecar}: not readable as JSON; needed is a valid sidecar, or none") from error
-    if not isinstance(content, dict):
-        raise InputRefused(
-            f"{sidecar}: a JSON {type(content).__name__} found; needed is an object with keys such as Units"
-        )
-    return content
+    facts = inherited(path) | (read_object(sidecar) if sidecar.is_file() else {})
+    return facts if facts or sidecar.is_file() else None
 
 
 def resolve_unit(

@@ -1,6 +1,5 @@
 """One input through the door: read, inspected, its unit known, in the unit that the networks take."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pet_pipeline.data import nifti
+from pet_pipeline.data.bids_sidecars import DESCRIPTION_FILE, dataset_root, read_object
 from pet_pipeline.data.dicom_files import SeriesFiles
 from pet_pipeline.data.dicom_pet import PetSeries, count_frames, read_pet
 from pet_pipeline.data.door import inspect_pet, refuse_impossible_values
@@ -159,15 +159,11 @@ def is_simulated(path: Path, sidecar: Mapping[str, object] | None) -> bool:
     """Whether a file says that our simulator made it: in its sidecar, or in the `dataset_description.json` above it."""
     if sidecar is not None and "Simulated" in sidecar:
         return sidecar["Simulated"] is True
-    for folder in path.resolve().parents[:5]:
-        description = folder / "dataset_description.json"
-        if description.is_file():
-            try:
-                content = json.loads(description.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                return False
-            return isinstance(content, dict) and content.get("Simulated") is True
-    return False
+    root = dataset_root(path)
+    try:
+        return root is not None and read_object(root / DESCRIPTION_FILE).get("Simulated") is True
+    except InputRefused:
+        return False
 
 
 def _output_unit(unit: Unit, factor: float, options: InputOptions, name: str) -> tuple[Unit, float]:

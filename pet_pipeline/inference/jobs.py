@@ -1,7 +1,7 @@
 """From what a user names (files, folders, a manifest) to a list of jobs, each with an output of its own."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,7 +105,7 @@ def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG, conditi
         raise UsageError(
             "no input given; needed is a NIfTI file, a folder of them or of DICOM series, or a manifest.tsv"
         )
-    _check_collisions(jobs)
+    refuse_collisions(jobs)
     return jobs
 
 
@@ -175,7 +175,12 @@ def _target(folder: Path, name: str, tag: str) -> Path:
     return folder / f"{name}{tag}.nii.gz"
 
 
-def _check_collisions(jobs: Iterable[Job]) -> None:
+def refuse_collisions(jobs: Sequence[Job]) -> None:
+    """Refuse two inputs for one output, and an output that is an input.
+
+    Raises:
+        UsageError: so it is.
+    """
     owner: dict[Path, Job] = {}
     sources = {job.source.resolve(): job for job in jobs}
     for job in jobs:
