@@ -21,6 +21,7 @@ from pet_pipeline.cli import (
     models,
     mumap,
     mumap_bank,
+    plan,
     reconstruct,
     report,
     simulate,
@@ -65,7 +66,7 @@ def configure(
     configure_logging(-1 if quiet else verbose, log_file)
 
 
-for verb in (doctor, demo, simulate, check, train, translate, mumap, evaluate, report, reconstruct):
+for verb in (doctor, demo, simulate, check, plan, train, translate, mumap, evaluate, report, reconstruct):
     app.command()(getattr(verb, verb.__name__.rsplit(".", 1)[-1]))
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(models.app, name="models")
