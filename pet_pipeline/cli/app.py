@@ -17,9 +17,11 @@ from pet_pipeline.cli import (
     doctor,
     evaluate,
     federated,
+    manifest,
     models,
     mumap,
     mumap_bank,
+    plan,
     reconstruct,
     report,
     simulate,
@@ -64,8 +66,9 @@ def configure(
     configure_logging(-1 if quiet else verbose, log_file)
 
 
-for verb in (doctor, demo, simulate, check, train, translate, mumap, evaluate, report, reconstruct):
+for verb in (doctor, demo, simulate, check, plan, train, translate, mumap, evaluate, report, reconstruct):
     app.command()(getattr(verb, verb.__name__.rsplit(".", 1)[-1]))
+app.add_typer(manifest.app, name="manifest")
 app.add_typer(models.app, name="models")
 app.add_typer(convert.app, name="convert")
 app.add_typer(mumap_bank.app, name="mumap-bank")

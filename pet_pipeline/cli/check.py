@@ -28,15 +28,19 @@ def check(
     fill_nan: choices.FillNan = False,
     assume_spacing: choices.AssumeSpacing = None,
     frame: choices.Frame = None,
+    allow_mixed: choices.AllowMixed = False,
     json: choices.Json = False,
 ) -> None:
     """Tell for each file whether it would be translated, in which unit and at which scale, and what is odd about it.
 
-    Among this: how noisy it is, and how far it lies from what the model was trained on.
+    Among this: how noisy it is, and how far it lies from what the model was trained on. A manifest whose images were
+    reconstructed in different ways is refused, as by train, once its files are told.
 
-    Exit status: 0 all would be translated, 2 usage, 3 every file would be refused, 4 some would.
+    Exit status: 0 all would be translated, 2 usage, 3 every file would be refused or settings are mixed, 4 some would.
     """
     from pet_pipeline.cli.console import messages, print_json, progress
+    from pet_pipeline.data.manifest import Manifest
+    from pet_pipeline.data.scanner_settings import refuse_mixed
     from pet_pipeline.errors import UsageError
     from pet_pipeline.inference.inspection import failure, inspect_job
     from pet_pipeline.inference.jobs import collect
@@ -68,6 +72,9 @@ def check(
     error = failure(found)
     if error is not None:
         raise error
+    for manifest in () if allow_mixed else inputs:
+        if manifest.suffix.lower() == ".tsv":
+            refuse_mixed(Manifest.load(manifest).cases, str(manifest))
 
 
 def _title(description: "ModelDescription") -> str:

@@ -87,6 +87,9 @@ Scale = Annotated[
 KeepIds = Annotated[
     bool, typer.Option("--keep-ids", help="DICOM output keeps the patient's ID and study; name and birth date never.")
 ]
+AllowMixed = Annotated[
+    bool, typer.Option("--allow-mixed", help="Take a manifest whose images were reconstructed in different ways.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 
 

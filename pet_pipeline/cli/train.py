@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pet_pipeline.cli import choices
+
 
 class Task(StrEnum):
     """What can be trained."""
@@ -42,6 +44,7 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, e.g. denoiser_optimiser.steps=4000.")
     ] = None,
+    allow_mixed: choices.AllowMixed = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoints.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the model's folder as JSON.")] = False,
     workers: Annotated[
@@ -55,9 +58,12 @@ def train(
     from pet_pipeline.cli.console import messages, print_json, progress, results
     from pet_pipeline.configs.loading import load
     from pet_pipeline.data.manifest import Manifest
+    from pet_pipeline.data.scanner_settings import refuse_mixed
 
     config = config or DEFAULT_CONFIG[task]
     manifest = Manifest.load(data)
+    if not allow_mixed:
+        refuse_mixed((case for case in manifest.cases if case.split in ("train", "val")), str(data))
     messages.print(f"{task.value}: {len(manifest.cases)} cases of {data}, settings {config}", highlight=False)
     if task is Task.MUMAP:
         from pet_pipeline.configs.mumap import MumapTrainingSettings

@@ -60,6 +60,10 @@ def translate(
         bool, typer.Option("--dicom-out", help="Also write each result as a derived DICOM series, X_acsd_dicom/.")
     ] = False,
     keep_ids: choices.KeepIds = False,
+    bids: Annotated[
+        bool,
+        typer.Option("--bids", help="DIR becomes a BIDS derivative data set: sub-01/pet/sub-01_desc-acsd_pet.nii.gz."),
+    ] = False,
     json: choices.Json = False,
 ) -> None:
     """Translate PET volumes; each result lies on its input's grid, with a sidecar that tells how it was made.
@@ -76,6 +80,8 @@ def translate(
 
     if keep_ids and not dicom_out:
         raise UsageError("--keep-ids: only a DICOM series has an ID; give --dicom-out too")
+    if bids and (dicom_out or frame == "all"):
+        raise UsageError("--bids: one image a file; neither --dicom-out nor --frame all goes with it")
     reading = choices.input_options(
         input_unit, output_unit, weight_kg, dose_mbq, minutes, fill_nan, assume_spacing, frame, scale
     )  # fmt: skip
@@ -94,16 +100,22 @@ def translate(
     )
     with messages.status("loading the model"):
         from pet_pipeline.inference.batch import DicomOut, Work, run
+        from pet_pipeline.inference.derivatives import as_derivatives, inputs_of, write_description
         from pet_pipeline.inference.translator import Translator
         from pet_pipeline.models.weights import load_folder
 
         folder = load_folder(model)
-        jobs = collect(inputs, output, condition=folder.description.condition)
+        condition = folder.description.condition
+        jobs = collect(inputs_of(inputs, condition) if bids else inputs, output, condition=condition)
+        if bids:
+            jobs = as_derivatives(jobs, output)
         translator = Translator.load(folder, device=device, precision=precision.value)
-        work = Work(translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None)
+        work = Work(translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None, bids)
         work.record()  # options that the model cannot follow are refused before the first file
     with progress("translate", len(jobs)) as tick:
         results = run(jobs, work, lambda result: tick(1, result.case_id))
+    if bids:
+        write_description(output, jobs, f"{folder.description.name} {folder.description.version}")
     report(results, json=json)
 
 

@@ -91,6 +91,13 @@ def tracer_warnings(facts: Mapping[str, Any]) -> list[str]:
     return [f"the sidecar names the tracer {tracer}; models here are for FDG"]
 
 
+def is_corrected(facts: Mapping[str, Any] | None) -> bool | None:
+    """Whether a sidecar (BIDS's or dcm2niix's) says that attenuation is corrected; None where it says nothing."""
+    known = facts or {}
+    method = str(known.get("AttenuationCorrection") or known.get("AttenuationCorrectionMethod") or "").strip().lower()
+    return None if method in ("", "n/a") else method not in ("none", "no", "false")
+
+
 def _corrected(facts: Mapping[str, Any]) -> bool:
     """Whether values are decay-corrected: BIDS's flag, else DICOM's (0054,1102), else yes, as scanners do."""
     flag = facts.get("ImageDecayCorrected")

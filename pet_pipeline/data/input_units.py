@@ -4,12 +4,12 @@ NIfTI has no field for the unit of its values. Sidecars are JSON files of the sa
 dcm2niix's.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pet_pipeline.data.bids_sidecars import inherited, read_object
 from pet_pipeline.data.door import high_percentile, refuse_impossible_values
 from pet_pipeline.data.injection import Injection, refuse_other_examination, tracer_warnings
 from pet_pipeline.data.nifti import stem
@@ -31,23 +31,14 @@ _UNITS = {
 
 
 def read_sidecar(path: Path) -> dict[str, Any] | None:
-    """The JSON object in X.json beside X.nii or X.nii.gz; None if there is no such file.
+    """The JSON object in X.json beside X.nii(.gz), and what a BIDS data set says of X elsewhere; None if nothing.
 
     Raises:
-        InputRefused: the file is there and is not a JSON object.
+        InputRefused: a sidecar is there and is not a JSON object.
     """
     sidecar = path.with_name(f"{stem(path)}.json")
-    if not sidecar.is_file():
-        return None
-    try:
-        content = json.loads(sidecar.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputRefused(f"{sidecar}: not readable as JSON; needed is a valid sidecar, or none") from error
-    if not isinstance(content, dict):
-        raise InputRefused(
-            f"{sidecar}: a JSON {type(content).__name__} found; needed is an object with keys such as Units"
-        )
-    return content
+    facts = inherited(path) | (read_object(sidecar) if sidecar.is_file() else {})
+    return facts if facts or sidecar.is_file() else None
 
 
 def resolve_unit(
@@ -63,19 +54,15 @@ def resolve_unit(
     facts = sidecar or {}
     refuse_other_examination(facts, name)
     warnings = tracer_warnings(facts)
-    stated = str(facts["Units"]).strip() if facts.get("Units") else None
     if option is not None:
         if option not in (Unit.SUV, Unit.BQML, Unit.RELATIVE):
             raise UsageError(f"input unit {option.value}: needed is suv, bqml or relative")
-        if stated is not None and _UNITS.get(stated.lower()) != option:
+        stated = _units_text(facts)
+        if stated and _UNITS.get(stated.lower()) != option:
             warnings.append(f"the sidecar says {stated}, the option {option.value}: the option is used")
         return option, warnings
-    if stated is not None:
-        unit = _UNITS.get(stated.lower())
-        if unit is None:
-            raise InputRefused(
-                f"{name}: Units {stated!r} in the sidecar; needed is Bq/mL or g/mL (SUVbw), or --input-unit"
-            )
+    unit = stated_unit(facts, name)
+    if unit is not None:
         return unit, warnings
     top = high_percentile(volume.data)
     if top > GUESSED_SUV_AT_MOST:
@@ -87,6 +74,24 @@ def resolve_unit(
         *warnings,
         f"no unit stated; the 99.9th percentile is {top:.3g}, so SUV is assumed (--input-unit to say)",
     ]
+
+
+def stated_unit(facts: Mapping[str, Any], name: str) -> Unit | None:
+    """The unit of a sidecar's `Units`; None where it says none.
+
+    Raises:
+        InputRefused: a unit unknown here.
+    """
+    stated = _units_text(facts)
+    if not stated:
+        return None
+    if stated.lower() not in _UNITS:
+        raise InputRefused(f"{name}: Units {stated!r} in the sidecar; needed is Bq/mL or g/mL (SUVbw), or --input-unit")
+    return _UNITS[stated.lower()]
+
+
+def _units_text(facts: Mapping[str, Any]) -> str:
+    return str(facts.get("Units") or "").strip()
 
 
 def to_suv(

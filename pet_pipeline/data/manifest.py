@@ -20,7 +20,10 @@ PATH_COLUMNS = ("input", "input_ac", "target", "noise_free", "mumap", "labels", 
 
 COLUMNS = ("case_id", "participant_id", "site", "split", *PATH_COLUMNS, "dose", "scanner")
 
-REQUIRED_COLUMNS = ("case_id", "participant_id", "split", "input")
+REQUIRED_COLUMNS = ("case_id", "participant_id", "split")
+
+INPUTS = ("input", "input_ac")
+"""A row needs one of them: uncorrected (NAC) or corrected (AC) PET, usually of low dose."""
 
 CHECKSUM_SUFFIX = "_sha256"
 
@@ -36,7 +39,7 @@ class Case:
         participant_id: whose scan; all cases of a participant are in one split.
         site: where it was made, or n/a.
         split: train, val or test.
-        input: NAC PET, usually of low dose.
+        input: NAC PET, usually of low dose; None where only corrected images are at hand.
         input_ac: the same counts, attenuation-corrected.
         target: AC PET of standard dose.
         noise_free: AC PET without noise, of simulated patients.
@@ -53,7 +56,7 @@ class Case:
     participant_id: str
     site: str
     split: str
-    input: Path
+    input: Path | None = None
     input_ac: Path | None = None
     target: Path | None = None
     noise_free: Path | None = None
@@ -121,6 +124,8 @@ class Manifest:
         rows = [line.split("\t") for line in lines if line.strip()]
         header = [name.strip() for name in rows[0]] if rows else []
         missing = [name for name in REQUIRED_COLUMNS if name not in header]
+        if not any(name in header for name in INPUTS):
+            missing.append(INPUTS[0])
         if missing:
             raise UsageError(f"{path}: columns {', '.join(missing)} are missing; needed is a tab-separated header")
         doubled = sorted({name for name in header if header.count(name) > 1})
@@ -205,6 +210,8 @@ def _case(cells: dict[str, str], root: Path, where: str) -> Case:
     for name in REQUIRED_COLUMNS:
         if name not in known:
             raise UsageError(f"{where}: {name} is {MISSING}; needed is a value")
+    if not any(name in known for name in INPUTS):
+        raise UsageError(f"{where}: {' and '.join(INPUTS)} are {MISSING}; needed is one of them")
     paths = {column: root / known[column] for column in PATH_COLUMNS if column in known}
     for column, path in paths.items():
         if not path.is_file():

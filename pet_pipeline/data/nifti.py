@@ -28,7 +28,7 @@ from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.types import Float32Array
 from pet_pipeline.units import Unit
 
-__all__ = ["NiftiTemplate", "frames", "is_nifti", "read", "stem", "write"]
+__all__ = ["NiftiTemplate", "files_below", "frames", "is_nifti", "read", "stem", "write"]
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,12 @@ def stem(path: Path) -> str:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return path.name
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every NIfTI file below a folder, sorted; neither hidden ones nor those in hidden folders."""
+    found = (path for path in folder.rglob("*") if is_nifti(path) and path.is_file())
+    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts))
 
 
 def read(

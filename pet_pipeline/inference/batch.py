@@ -13,6 +13,7 @@ from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.inference import outcomes, sidecar
 from pet_pipeline.inference.cautions import cautions, refuse_grid, refuse_other_correction
+from pet_pipeline.inference.derivatives import derivative_facts
 from pet_pipeline.inference.intake import Intake, frames_wanted, take_in
 from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
@@ -108,6 +109,7 @@ class Work:
     reading: InputOptions
     overwrite: bool = False
     dicom: DicomOut | None = None
+    bids: bool = False
 
     @property
     def seed(self) -> int:
@@ -158,6 +160,7 @@ class Work:
             "timing_s": dict(translation.timing_s),
             "peak_memory_mb": translation.peak_memory_mb,
             **({} if gpu is None else {"peak_device_memory_mb": gpu}),
+            **(derivative_facts(job) if self.bids else {}),
         }
         result = intake.outgoing(translation.volume)
         series = {}

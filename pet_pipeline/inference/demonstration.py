@@ -86,6 +86,7 @@ class Route:
         truth = case.noise_free if self.quantity == "pet" else case.mumap
         if truth is None:
             raise ValueError(f"{case.case_id}: the cohort has no truth for it")
+        assert case.input is not None  # the simulator makes them all
         made = case.input if method == INPUT else self.place(output, method) / f"{case.case_id}{self.tag}.nii.gz"
         return Pair(
             case.case_id, case.participant_id, made, truth, case.labels, site=case.site, scanner=case.scanner,
@@ -196,6 +197,7 @@ def _draw(
     case: Case, made: Float32Array, truth: Float32Array, body: BoolArray, told: str, route: Route, path: Path,
     lesions: BoolArray | None = None,
 ) -> Path:  # fmt: skip
+    assert case.input is not None
     nac = read(case.input)[0].canonical()
     picture = CasePicture(
         nac=nac.data,

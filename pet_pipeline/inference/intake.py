@@ -1,6 +1,5 @@
 """One input through the door: read, inspected, its unit known, in the unit that the networks take."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from pet_pipeline.data import nifti
+from pet_pipeline.data.bids_sidecars import DESCRIPTION_FILE, dataset_root, read_object
 from pet_pipeline.data.dicom_files import SeriesFiles
 from pet_pipeline.data.dicom_pet import PetSeries, count_frames, read_pet
 from pet_pipeline.data.door import inspect_pet, refuse_impossible_values
-from pet_pipeline.data.injection import refuse_other_examination
+from pet_pipeline.data.injection import is_corrected, refuse_other_examination
 from pet_pipeline.data.input_units import read_sidecar, resolve_unit, to_suv
 from pet_pipeline.data.nifti import NiftiTemplate
 from pet_pipeline.data.volume import Volume
@@ -159,21 +159,11 @@ def is_simulated(path: Path, sidecar: Mapping[str, object] | None) -> bool:
     """Whether a file says that our simulator made it: in its sidecar, or in the `dataset_description.json` above it."""
     if sidecar is not None and "Simulated" in sidecar:
         return sidecar["Simulated"] is True
-    for folder in path.resolve().parents[:5]:
-        description = folder / "dataset_description.json"
-        if description.is_file():
-            try:
-                content = json.loads(description.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                return False
-            return isinstance(content, dict) and content.get("Simulated") is True
-    return False
-
-
-def is_corrected(sidecar: Mapping[str, object] | None) -> bool | None:
-    """Whether a BIDS sidecar says that the image is corrected for attenuation; None where it says nothing."""
-    method = str((sidecar or {}).get("AttenuationCorrection") or "").strip().lower()
-    return None if method in ("", "n/a") else method not in ("none", "no", "false")
+    root = dataset_root(path)
+    try:
+        return root is not None and read_object(root / DESCRIPTION_FILE).get("Simulated") is True
+    except InputRefused:
+        return False
 
 
 def _output_unit(unit: Unit, factor: float, options: InputOptions, name: str) -> tuple[Unit, float]:

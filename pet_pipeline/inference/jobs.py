@@ -1,7 +1,7 @@
 """From what a user names (files, folders, a manifest) to a list of jobs, each with an output of its own."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +10,7 @@ from pet_pipeline.configs.schema import Condition
 from pet_pipeline.data.dicom_files import SeriesFiles, find_series
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.manifest import Case, Manifest
-from pet_pipeline.data.nifti import is_nifti, stem
+from pet_pipeline.data.nifti import files_below, stem
 from pet_pipeline.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG, conditi
         raise UsageError(
             "no input given; needed is a NIfTI file, a folder of them or of DICOM series, or a manifest.tsv"
         )
-    _check_collisions(jobs)
+    refuse_collisions(jobs)
     return jobs
 
 
@@ -123,9 +123,8 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
             folder,
             folder / "manifest.tsv",
         )
-    files = sorted(_nifti_files(folder))
     jobs = []
-    for file in files:
+    for file in files_below(folder):
         below = file.relative_to(folder).parent
         case_id = (below / stem(file)).as_posix()
         jobs.append(Job(case_id, file, _target(output / below, stem(file), tag), tag))
@@ -172,18 +171,16 @@ def _series_job(series: SeriesFiles, taken: Sequence[SeriesFiles], folder: Path,
     return Job(case_id, series.folder, _target(output / place.parent, name, tag), tag, series)
 
 
-def _nifti_files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and is_nifti(path) and path.is_file():
-            yield path
-
-
 def _target(folder: Path, name: str, tag: str) -> Path:
     return folder / f"{name}{tag}.nii.gz"
 
 
-def _check_collisions(jobs: Iterable[Job]) -> None:
+def refuse_collisions(jobs: Sequence[Job]) -> None:
+    """Refuse two inputs for one output, and an output that is an input.
+
+    Raises:
+        UsageError: so it is.
+    """
     owner: dict[Path, Job] = {}
     sources = {job.source.resolve(): job for job in jobs}
     for job in jobs:

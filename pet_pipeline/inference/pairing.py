@@ -1,15 +1,15 @@
 """Which prediction is scored against which reference: folders paired by name, or predictions of a manifest's cases."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from pet_pipeline.data.bids_names import patient_of
 from pet_pipeline.data.manifest import MISSING, Case, Manifest
-from pet_pipeline.data.nifti import is_nifti, stem
+from pet_pipeline.data.nifti import files_below, stem
 from pet_pipeline.errors import UsageError
 
 Quantity = Literal["pet", "mumap"]
@@ -128,7 +128,7 @@ def pair_folders(
         pair = Pair(name, patient_of(name), predictions, references, labels_of(name, labels))
         return Matching((pair,), "the reference file")
     made = _prediction_files(predictions, quantity)
-    true = _nifti_files(references) if quantity == "pet" else _prediction_files(references, quantity)
+    true = files_below(references) if quantity == "pet" else _prediction_files(references, quantity)
     for folder, files in ((predictions, made), (references, true)):
         if not files:
             raise UsageError(f"{folder}: no NIfTI file (.nii, .nii.gz) in it or below it")
@@ -216,7 +216,7 @@ def pair_manifest(
                 None if case.site == MISSING else case.site,
                 case.scanner,
                 None if math.isnan(case.dose) else case.dose,
-                case.input,
+                case.input or case.input_ac,
             )
         )
     notes = _left_over({n: f for n, f in by_name.items() if n not in every or n in cases}, cases)
@@ -232,22 +232,11 @@ def pair_manifest(
     return Matching(tuple(pairs), _WORDS[kind], tuple(notes), tuple(alone), kind)
 
 
-def patient_of(name: str) -> str:
-    """The patient of a file's name: its BIDS `sub-...` part if there is one, else the whole name.
-
-    Example:
-        >>> patient_of("sub-0001_rec-nacstat_desc-dose05_pet"), patient_of("case7")
-        ('sub-0001', 'case7')
-    """
-    found = re.search(r"(?:^|[/_])(sub-[A-Za-z0-9]+)(?=[_/]|$)", name)
-    return found.group(1) if found else name
-
-
 def labels_of(name: str, labels: Path | None) -> Path | None:
     """The label volume of a case in a folder (or the one file given), by the case's name or its patient's."""
     if labels is None or labels.is_file():
         return labels
-    files = {stem(f): f for f in _nifti_files(labels)}
+    files = {stem(f): f for f in files_below(labels)}
     own = Path(name).name
     for candidate in (own, patient_of(name)):
         for suffix in _LABEL_SUFFIXES:
@@ -267,13 +256,9 @@ def _expected(cases: Mapping[str, Case], pairs: Iterable[Pair]) -> list[str]:
     return [name for name, case in cases.items() if (case.split, doses[name]) in seen]
 
 
-def _nifti_files(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.rglob("*") if is_nifti(f) and f.is_file() and not f.name.startswith("."))
-
-
 def _prediction_files(folder: Path, quantity: Quantity) -> list[Path]:
     """Our outputs where there are any, else every NIfTI file whose name does not say that it is something else."""
-    files = [f for f in _nifti_files(folder) if not stem(f).endswith(_NOT_PREDICTIONS[quantity])]
+    files = [f for f in files_below(folder) if not stem(f).endswith(_NOT_PREDICTIONS[quantity])]
     ours = [f for f in files if stem(f).endswith(SUFFIXES[quantity])]
     return ours or files
 

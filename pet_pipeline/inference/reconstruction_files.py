@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from pet_pipeline.data import nifti
+from pet_pipeline.data.bids_names import dose_tag
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.input_units import read_sidecar
 from pet_pipeline.data.manifest import Case, Manifest
@@ -14,7 +15,6 @@ from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.inference import sidecar
 from pet_pipeline.inference.outcomes import Outcome, is_finished, mishap, sidecar_path, without_model
 from pet_pipeline.inference.reconstruction import MADE_HERE, NOISE_FREE, MadeHere, Reconstruction, reconstruct
-from pet_pipeline.simulation.layout import dose_tag
 from pet_pipeline.simulation.sinograms import FULL_DOSE, StoredSinogram
 
 Dose = float | Literal["noisefree"]
@@ -83,7 +83,7 @@ class Work:
         """
         if not isinstance(self.mumap, Path) or self.mumap.is_file():
             return self.mumap
-        files = {nifti.stem(path): path for path in _nifti_files(self.mumap)}
+        files = {nifti.stem(path): path for path in nifti.files_below(self.mumap)}
         base = _base(job.sinogram)
         names = [f"{name}{tag}" for name in (job.case_id, base, job.participant_id) for tag in (MUMAP_TAG, "")]
         for name in names:
@@ -279,7 +279,3 @@ def _base(sinogram: Path) -> str:
 
 def _tag(dose: Dose) -> str:
     return NOISE_FREE if isinstance(dose, str) else dose_tag(dose)
-
-
-def _nifti_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if nifti.is_nifti(path) and not path.name.startswith("."))

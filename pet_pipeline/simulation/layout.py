@@ -20,17 +20,6 @@ def participant_id(number: int) -> str:
     return f"sub-{number:04d}"
 
 
-def dose_tag(percent: float) -> str:
-    """dose05, dose100, dose02p5: letters and digits only, as BIDS asks.
-
-    Example:
-        >>> dose_tag(5.0), dose_tag(100.0), dose_tag(2.5)
-        ('dose05', 'dose100', 'dose02p5')
-    """
-    whole, _, part = f"{percent:g}".partition(".")
-    return f"dose{int(whole):02d}" + (f"p{part}" if part else "")
-
-
 def pet_path(root: Path, participant: str, description: str, *, corrected: bool) -> Path:
     """sub-0001/pet/sub-0001_trc-18FFDG_rec-nacstat_desc-dose05_pet.nii.gz."""
     rec = "acstat" if corrected else "nacstat"

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.data import nifti
+from pet_pipeline.data.bids_names import dose_tag
 from pet_pipeline.data.files import sha256_of, write_json
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.geometry import Geometry
@@ -145,7 +146,7 @@ class _Images:
             thin(
                 full,
                 dose / FULL_DOSE,
-                generator(self.settings.seed, "thin", self.participant, layout.dose_tag(dose), kind),
+                generator(self.settings.seed, "thin", self.participant, dose_tag(dose), kind),
             )
             for kind, full in parts
         ]
@@ -176,7 +177,7 @@ def _write_images(
     corrected = images.corrected([FULL_DOSE, *low_doses])
     files: dict[float, dict[str, str]] = {}
     for dose, image in zip([FULL_DOSE, *low_doses], corrected[:-1], strict=True):
-        path = layout.pet_path(root, participant, layout.dose_tag(dose) + suffix, corrected=True)
+        path = layout.pet_path(root, participant, dose_tag(dose) + suffix, corrected=True)
         files[dose] = writer.write(path, image, Unit.SUV, _sidecar(images, corrected=True, dose=dose))
     path = layout.pet_path(root, participant, "noisefree" + suffix, corrected=True)
     noise_free = writer.write(path, corrected[-1], Unit.SUV, _sidecar(images, corrected=True, dose=None))
@@ -185,9 +186,9 @@ def _write_images(
         shared["sinogram"] = _write_sinogram(images, writer)
     rows = []
     for dose in settings.doses:
-        path = layout.pet_path(root, participant, layout.dose_tag(dose) + suffix, corrected=False)
+        path = layout.pet_path(root, participant, dose_tag(dose) + suffix, corrected=False)
         nac = writer.write(path, images.uncorrected(dose), Unit.SUV, _sidecar(images, corrected=False, dose=dose))
-        case_id = f"{participant}_{layout.dose_tag(dose)}"
+        case_id = f"{participant}_{dose_tag(dose)}"
         row_files = {"input": nac, **shared, **({"input_ac": files[dose]} if dose in files else {})}
         row = {"case_id": case_id + (f"_{suffix}" if suffix else ""), "dose": dose, "files": row_files}
         rows.append({**row, "lesion_free_of": case_id} if suffix else row)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pet_pipeline.data.bids_names import dose_tag
 from pet_pipeline.data.files import atomic_path
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.geometry import Geometry
@@ -20,7 +21,6 @@ from pet_pipeline.physics.attenuation import attenuation_factors
 from pet_pipeline.physics.beam import ParallelBeam, TofBins
 from pet_pipeline.physics.projector import build
 from pet_pipeline.physics.reconstruction import osem
-from pet_pipeline.simulation.layout import dose_tag
 from pet_pipeline.simulation.scan import Scan, finished, output_shape
 from pet_pipeline.simulation.scanners import SCANNERS, ScannerSettings
 from pet_pipeline.types import Float32Array, FloatArray, IntArray

@@ -68,7 +68,7 @@ def pack_mumaps(
     """Bring PET and mu-map of the given splits onto the model grid; what is packed already is kept.
 
     Args:
-        manifest: its rows need a `mumap`, cm^-1, with or without couch.
+        manifest: its rows need an `input` and a `mumap`, cm^-1, with or without couch.
         folder: of the packed cases.
         grid: of the model.
         normalisation: of the model.
@@ -79,12 +79,14 @@ def pack_mumaps(
         on_case: called after each case.
 
     Raises:
-        UsageError: a row without a mu-map, or with one of another place.
+        UsageError: a row without input or mu-map, or with one of another place.
     """
     wanted = [case for case in manifest.cases if case.split in set(splits)]
     for case in wanted:
         if case.mumap is None:
             raise UsageError(f"{case.case_id}: the manifest has no mumap; needed is one a row: convert ct makes them")
+        if case.input is None:
+            raise UsageError(f"{case.case_id}: the manifest has no input; needed is a NAC PET a row")
     folder.mkdir(parents=True, exist_ok=True)
     packing = _Packing(folder, grid, normalisation, multiple, prepare)
     # Images of one patient share a mu-map, from which the couch is taken once.
@@ -122,6 +124,7 @@ def _known(case: Case, packing: _Packing) -> PackedCase | None:
 
 
 def _pack(case: Case, mumap: Volume, packing: _Packing) -> PackedCase:
+    assert case.input is not None  # checked before any case is packed
     volume, _ = nifti.read(case.input)
     frame, condition = frame_body(volume, packing.grid.spacing_mm, multiple=packing.multiple)
     if (covered := frame.covered_by(mumap.geometry)) < LEAST_COVERED:

@@ -71,7 +71,7 @@ def seen_ranges(
         for descriptors in pool.map(partial(_describe, condition=condition, grid=grid), cases):
             described.append(descriptors)
             on_case()
-    return {name: _range([getattr(one, name) for one in described]) for name in TERMS}
+    return {name: spread_of([getattr(one, name) for one in described]) for name in TERMS}
 
 
 def _describe(case: Case, condition: Condition, grid: GridSettings) -> Descriptors:
@@ -79,6 +79,7 @@ def _describe(case: Case, condition: Condition, grid: GridSettings) -> Descripto
     return describe(*frame_body(volume, grid.spacing_mm, multiple=BOX_MULTIPLE))
 
 
-def _range(values: Sequence[float]) -> SeenRange:
+def spread_of(values: Sequence[float]) -> SeenRange:
+    """1st percentile, median and 99th percentile."""
     low, median, high = (float(f"{value:.{DIGITS}g}") for value in np.percentile(values, [1.0, 50.0, 99.0]))
     return SeenRange(p01=low, median=median, p99=high)

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.loading import as_yaml
-from pet_pipeline.data.dataset import PackedCase
 from pet_pipeline.data.files import write_text
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import UsageError
@@ -30,6 +29,8 @@ class Ticker(Protocol):
         """Count `done` more pieces."""
         ...
 
+
+C = TypeVar("C")
 
 Progress = Callable[[str, float], AbstractContextManager[Ticker]]
 """(description, total) -> a progress bar."""
@@ -116,7 +117,7 @@ def fresh(architecture: str, settings: Mapping[str, Any], seed: int, name: str) 
         return build(architecture, settings)
 
 
-def spread_out(cases: Sequence[PackedCase], count: int) -> tuple[PackedCase, ...]:
+def spread_out(cases: Sequence[C], count: int) -> tuple[C, ...]:
     """At most `count` cases, evenly over the list, so that several participants and doses are among them."""
     stride = max(math.ceil(len(cases) / count), 1)
     return tuple(cases[stride // 2 :: stride])

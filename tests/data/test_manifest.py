@@ -113,7 +113,7 @@ def test_checksums_find_a_changed_and_a_lost_file(tmp_path: Path) -> None:
         ({"participant_id": "n/a"}, "row 2: participant_id"),
         ({"split": "tests"}, "row 2.*'tests'"),
         ({"split": "test"}, "participant p is in test here, in train in row 1"),
-        ({"input": "n/a"}, "row 2: input"),
+        ({"input": "n/a"}, "row 2: input and input_ac are n/a"),
         ({"input": "gone.nii"}, r"row 2: input .*gone\.nii does not exist"),
         ({"target": "gone.nii"}, r"row 2: target .*gone\.nii does not exist"),
         ({"dose": "much"}, "row 2: dose 'much'"),

@@ -10,12 +10,13 @@ import pytest
 from commandline import ENVIRONMENT, REPOSITORY, pet_pipeline
 
 VERBS = [
-    "doctor", "demo", "simulate", "check", "train", "translate", "mumap", "mumap-bank", "evaluate", "report",
-    "reconstruct", "convert", "models", "federated",
+    "doctor", "demo", "simulate", "check", "plan", "train", "translate", "mumap", "mumap-bank", "evaluate", "report",
+    "reconstruct", "convert", "manifest", "models", "federated",
 ]  # fmt: skip
 COMMANDS = [
     [],
     *([verb] for verb in VERBS),
+    ["manifest", "create"],
     *(["models", verb] for verb in ("list", "show", "verify")),
     *(["convert", verb] for verb in ("ct", "mumap")),
     *(["federated", verb] for verb in ("simulate", "init", "approve", "run", "resume", "status", "logs", "stop")),

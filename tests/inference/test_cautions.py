@@ -8,12 +8,12 @@ import pytest
 from pet_pipeline.configs.model import ModelDescription, SeenRange
 from pet_pipeline.data.descriptors import describe
 from pet_pipeline.data.framing import frame_body
+from pet_pipeline.data.injection import is_corrected
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.inference.cautions import body_cautions, cautions, refuse_grid, refuse_other_correction
 from pet_pipeline.inference.distance import distance
-from pet_pipeline.inference.intake import is_corrected
 from pet_pipeline.units import Unit
 
 MODEL = ModelDescription(name="m", version="1", networks={}, demonstration=True, intended_use="Not for diagnosis.")

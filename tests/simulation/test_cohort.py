@@ -10,11 +10,12 @@ import pytest
 
 from pet_pipeline.configs.loading import load, preset_names
 from pet_pipeline.configs.simulation import CohortSettings, SplitFractions
+from pet_pipeline.data.bids_names import dose_tag
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.simulation.bodies import AnatomyFiles
 from pet_pipeline.simulation.cohort import simulate_cohort, split_of
-from pet_pipeline.simulation.layout import dose_tag, participant_id
+from pet_pipeline.simulation.layout import participant_id
 from pet_pipeline.simulation.patient import draw_scanner, settings_digest
 from pet_pipeline.simulation.scanners import SCANNERS
 
