@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "fuzz")]
+sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS / "fuzz"))
 
 from federated_readers import FEDERATED
 from harness import fuzz

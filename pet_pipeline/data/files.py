@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pet_pipeline.errors import InputRefused
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -43,7 +45,28 @@ def write_json(target: Path, content: Any) -> None:
     write_text(target, json.dumps(content, indent=2, sort_keys=False, default=str) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deeply") from error
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        InputRefused: unreadable, or no regular file: a pipe would be waited on for ever.
+    """
+    try:
+        if not path.is_file():
+            raise InputRefused(f"{path}: no regular file; needed is one that is there as a whole")
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise InputRefused(f"{path}: cannot be read ({error.strerror}); needed is a file that you may read") from error

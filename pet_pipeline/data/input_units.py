@@ -4,13 +4,13 @@ NIfTI has no field for the unit of its values. Sidecars are JSON files of the sa
 dcm2niix's.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pet_pipeline.data.door import high_percentile, refuse_impossible_values
+from pet_pipeline.data.files import parse_json
 from pet_pipeline.data.injection import Injection, refuse_other_examination, tracer_warnings
 from pet_pipeline.data.nifti import stem
 from pet_pipeline.data.volume import Volume
@@ -40,7 +40,7 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
     if not sidecar.is_file():
         return None
     try:
-        content = json.loads(sidecar.read_text(encoding="utf-8-sig"))
+        content = parse_json(sidecar.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputRefused(f"{sidecar}: not readable as JSON; needed is a valid sidecar, or none") from error
     if not isinstance(content, dict):

@@ -1,6 +1,5 @@
 """One input through the door: read, inspected, its unit known, in the unit that the networks take."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from pet_pipeline.data import nifti
 from pet_pipeline.data.dicom_files import SeriesFiles
 from pet_pipeline.data.dicom_pet import PetSeries, count_frames, read_pet
 from pet_pipeline.data.door import inspect_pet, refuse_impossible_values
+from pet_pipeline.data.files import parse_json
 from pet_pipeline.data.injection import refuse_other_examination
 from pet_pipeline.data.input_units import read_sidecar, resolve_unit, to_suv
 from pet_pipeline.data.nifti import NiftiTemplate
@@ -163,7 +163,7 @@ def is_simulated(path: Path, sidecar: Mapping[str, object] | None) -> bool:
         description = folder / "dataset_description.json"
         if description.is_file():
             try:
-                content = json.loads(description.read_text(encoding="utf-8"))
+                content = parse_json(description.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 return False
             return isinstance(content, dict) and content.get("Simulated") is True

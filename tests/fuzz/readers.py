@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import yaml
 from harness import Reader
 from mutations import gzipped, of_bytes, of_text, zipped
 from pet_dicom import write_series
@@ -88,7 +89,7 @@ def _read_weights(folder: Path) -> None:
     """A model whose maker has damaged its weights and stated the right checksum."""
     description = folder / "model.yaml"
     kept = description.read_text()
-    one = ModelDescription.model_validate(weights.yaml.safe_load(kept)).networks["prior"]
+    one = ModelDescription.model_validate(yaml.safe_load(kept)).networks["prior"]
     description.write_text(kept.replace(one.sha256, sha256_of(folder / one.file)))
     try:
         _read_model(folder)
