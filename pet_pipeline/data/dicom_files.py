@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -165,8 +165,14 @@ def text(header: Any, keyword: str) -> str:
 def codes(header: Any, keyword: str) -> tuple[str, ...]:
     """The values of a coded attribute (VR CS); none where it is missing or damaged."""
     value = _value(header, keyword)
-    values = [] if value is None else [value] if isinstance(value, str) else list(value)
+    values = value if isinstance(value, MutableSequence) else [] if value is None else [value]
     return tuple(str(one).strip().upper() for one in values if str(one).strip())
+
+
+def items(header: Any, keyword: str) -> list[Any]:
+    """The data sets of a sequence; none where it is missing or no sequence."""
+    value = _value(header, keyword)
+    return [one for one in value if hasattr(one, "get")] if isinstance(value, MutableSequence) else []
 
 
 def number(header: Any, keyword: str) -> float | None:

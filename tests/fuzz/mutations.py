@@ -6,6 +6,8 @@ import zipfile
 from collections.abc import Callable
 
 import numpy as np
+import pydicom
+from nibabel import nifti1
 
 Mutation = Callable[[bytes, np.random.Generator], bytes]
 
@@ -108,6 +110,45 @@ def zipped(inner: Mutation, *, text: tuple[str, ...] = ()) -> Mutation:
         return packed.getvalue()
 
     return mutate
+
+
+def of_nifti_header(content: bytes, rng: np.random.Generator) -> bytes:
+    """Extreme numbers in one to three fields of a NIfTI-1 header."""
+    header = np.frombuffer(content[: nifti1.header_dtype.itemsize], nifti1.header_dtype)[0].copy()
+    for _ in range(rng.integers(1, 4)):
+        name = str(rng.choice([n for n in nifti1.header_dtype.names if header[n].dtype.kind in "if"]))
+        values = np.atleast_1d(header[name]).copy()
+        extremes = _FLOATS if values.dtype.kind == "f" else _NUMBERS
+        with np.errstate(all="ignore"):
+            values[rng.integers(values.size)] = np.asarray(extremes)[rng.integers(len(extremes))].astype(values.dtype)
+        header[name] = values if header[name].ndim else values[0]
+    return header.tobytes() + content[nifti1.header_dtype.itemsize :]
+
+
+def of_dicom(content: bytes, rng: np.random.Generator) -> bytes:
+    """One to three attributes of a DICOM file deleted, emptied or with a value of another kind; nested ones too."""
+    image = pydicom.dcmread(io.BytesIO(content))
+    for _ in range(rng.integers(1, 4)):
+        places = [(owner, element.tag) for owner in _nested(image) for element in owner]
+        owner, tag = places[int(rng.integers(len(places)))]
+        kind = rng.integers(4)
+        if kind == 0:
+            del owner[tag]
+        elif kind == 1:
+            owner[tag] = pydicom.DataElement(tag, "LO", str(rng.choice(np.asarray(HOSTILE[:20], dtype=object))))
+        elif kind == 2:
+            owner[tag] = pydicom.DataElement(tag, "US", int(rng.choice([0, 1, 2, 65535])))
+        else:
+            owner[tag] = pydicom.DataElement(tag, "FD", float(rng.choice(_FLOATS)))
+    out = io.BytesIO()
+    image.save_as(out, implicit_vr=False, little_endian=True)
+    return out.getvalue()
+
+
+def _nested(data: pydicom.Dataset) -> list[pydicom.Dataset]:
+    """A data set and those in its sequences."""
+    inner = [item for element in data if element.VR == "SQ" for item in element.value]
+    return [data, *(deeper for item in inner for deeper in _nested(item))]
 
 
 def _npy_of_text(content: bytes, rng: np.random.Generator) -> bytes:

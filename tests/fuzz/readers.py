@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import yaml
 from harness import Reader
-from mutations import gzipped, of_bytes, of_text, zipped
+from mutations import gzipped, of_bytes, of_dicom, of_nifti_header, of_text, zipped
 from pet_dicom import write_series
 from tiny_pet import phantom_array
 
@@ -175,14 +175,16 @@ READERS = (
     *(
         Reader(name, partial(_make_nifti, name=file), partial(_take_in, name=file), {file: kinds})
         for name, file, kinds in (
-            ("NIfTI", "scan.nii", (of_bytes,)),
-            ("NIfTI, gzip", "scan.nii.gz", (of_bytes, gzipped(of_bytes))),
+            ("NIfTI", "scan.nii", (of_bytes, of_nifti_header)),
+            ("NIfTI, gzip", "scan.nii.gz", (of_bytes, gzipped(of_bytes), gzipped(of_nifti_header))),
         )
     ),
     Reader(
         "sidecar", partial(_make_nifti, name="scan.nii"), partial(_take_in, name="scan.nii"), {"scan.json": (of_text,)}
     ),
-    Reader("DICOM series", _make_series, _read_series, {"IM09000": (of_bytes,), "IM08998": (of_bytes,)}),
+    Reader(
+        "DICOM series", _make_series, _read_series, {"IM09000": (of_bytes, of_dicom), "IM08998": (of_bytes, of_dicom)}
+    ),
     Reader(
         "YAML configuration",
         _make_yaml,
@@ -200,6 +202,11 @@ READERS = (
         {"sinogram.npz": (of_bytes, zipped(of_bytes, text=("scanner_settings",)))},
     ),
     Reader("picture", _make_picture, _read_picture, {"case.npz": (of_bytes, zipped(of_bytes, text=("facts",)))}),
-    Reader("Interfile", _make_interfile, lambda f: read_interfile(f / "map.hv"), {"map.hv": (of_text,)}),
+    Reader(
+        "Interfile",
+        _make_interfile,
+        lambda f: read_interfile(f / "map.hv"),
+        {"map.hv": (of_text,), "map.v": (of_bytes,)},
+    ),
     Reader("scale factor", _make_scale, lambda f: read_scale(f / "scale.json"), {"scale.json": (of_text,)}),
 )
