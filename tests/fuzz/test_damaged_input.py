@@ -17,7 +17,7 @@ from readers import READERS
 
 from pet_pipeline.errors import InputRefused
 
-INPUTS = 30
+INPUTS = 20
 
 
 @pytest.mark.parametrize("reader", [*READERS, *FEDERATED], ids=lambda reader: reader.name)
