@@ -1,5 +1,7 @@
 """User-facing errors; each knows the exit status that the command line returns for it."""
 
+import errno
+
 
 class PetPipelineError(Exception):
     """Base of every error a user can mend. The message is one line: what was given, what is needed, what to do."""
@@ -35,3 +37,11 @@ class OutOfMemory(PetPipelineError):
     """Memory ran out after every fallback."""
 
     exit_status = 6
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that host or device memory ran out, in the words of Python, PyTorch, CUDA or ITK."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    words = ("can't allocate memory", "out of memory", "ailed to allocate memory")
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in words)

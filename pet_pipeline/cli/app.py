@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,10 +30,9 @@ from pet_pipeline.cli import (
     translate,
 )
 from pet_pipeline.cli.console import configure_logging, messages
-from pet_pipeline.errors import PetPipelineError
+from pet_pipeline.errors import OutOfMemory, PetPipelineError, is_out_of_memory
 
 EXIT_UNFORESEEN = 1
-EXIT_OUT_OF_MEMORY = 6
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
@@ -78,6 +78,8 @@ app.add_typer(federated.app, name="federated")
 def main() -> None:
     """Run the command line and leave with the exit status that tells the kind of failure."""
     log = logging.getLogger("pet_pipeline")
+    # Schedulers and shutdowns end a program so: it is left as at Ctrl-C, nothing half-written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = app(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
@@ -95,10 +97,11 @@ def main() -> None:
         # The reader of stdout went away (`| head`): no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except MemoryError:
-        _say("out of memory: close other programs, use --batch-slices 1 or a smaller field of view")
-        sys.exit(EXIT_OUT_OF_MEMORY)
     except Exception as error:
+        if is_out_of_memory(error):
+            log.debug("out of memory", exc_info=True)
+            _say("out of memory: close other programs, use --batch-slices 1 or a smaller field of view")
+            sys.exit(OutOfMemory.exit_status)
         first = (str(error).strip().splitlines() or [""])[0]
         _say(f"unforeseen: {type(error).__name__}: {first} (--log-file FILE keeps the traceback)")
         log.debug("unforeseen", exc_info=True)

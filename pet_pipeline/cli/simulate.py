@@ -33,6 +33,7 @@ def simulate(
     from pet_pipeline.cli.console import progress, results
     from pet_pipeline.configs.loading import load
     from pet_pipeline.configs.simulation import CohortSettings
+    from pet_pipeline.data.files import held
     from pet_pipeline.errors import UsageError
     from pet_pipeline.simulation.bodies import AnatomyFiles
     from pet_pipeline.simulation.cohort import simulate_cohort
@@ -50,7 +51,7 @@ def simulate(
     for path in anatomy or ():
         if not path.is_file():
             raise UsageError(f"{path}: no such file; --anatomy needs a CT and its labels, both NIfTI")
-    with progress("simulate patients", resolved.patients) as tick:
+    with held(out / "manifest.tsv"), progress("simulate patients", resolved.patients) as tick:
         manifest = simulate_cohort(
             resolved,
             out,

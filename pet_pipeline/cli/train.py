@@ -57,6 +57,7 @@ def train(
     """
     from pet_pipeline.cli.console import messages, print_json, progress, results
     from pet_pipeline.configs.loading import load
+    from pet_pipeline.data.files import held
     from pet_pipeline.data.manifest import Manifest
     from pet_pipeline.data.scanner_settings import refuse_mixed
 
@@ -65,26 +66,27 @@ def train(
     if not allow_mixed:
         refuse_mixed((case for case in manifest.cases if case.split in ("train", "val")), str(data))
     messages.print(f"{task.value}: {len(manifest.cases)} cases of {data}, settings {config}", highlight=False)
-    if task is Task.MUMAP:
-        from pet_pipeline.configs.mumap import MumapTrainingSettings
-        from pet_pipeline.training.mumap import train_mumap
+    with held(output / "settings.yaml"):
+        if task is Task.MUMAP:
+            from pet_pipeline.configs.mumap import MumapTrainingSettings
+            from pet_pipeline.training.mumap import train_mumap
 
-        cascade = load(MumapTrainingSettings, config, settings or [])
-        folder = train_mumap(manifest, cascade, output, resume=resume, workers=workers, progress=progress)
-    else:
-        from pet_pipeline.configs.schema import TrainingSettings
-        from pet_pipeline.training.madm import train_model
+            cascade = load(MumapTrainingSettings, config, settings or [])
+            folder = train_mumap(manifest, cascade, output, resume=resume, workers=workers, progress=progress)
+        else:
+            from pet_pipeline.configs.schema import TrainingSettings
+            from pet_pipeline.training.madm import train_model
 
-        resolved = load(TrainingSettings, config, settings or [])
-        folder = train_model(
-            manifest,
-            resolved,
-            output,
-            task="prior" if task is Task.PRIOR else "ndif" if task is Task.NDIF else "madm",
-            resume=resume,
-            workers=workers,
-            progress=progress,
-        )
+            resolved = load(TrainingSettings, config, settings or [])
+            folder = train_model(
+                manifest,
+                resolved,
+                output,
+                task="prior" if task is Task.PRIOR else "ndif" if task is Task.NDIF else "madm",
+                resume=resume,
+                workers=workers,
+                progress=progress,
+            )
     if json:
         print_json({"model": str(folder)})
         return

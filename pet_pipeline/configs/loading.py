@@ -1,5 +1,6 @@
 """From a preset or a YAML file and `key=value` overrides to a checked schema, and back to a resolved copy."""
 
+import reprlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pet_pipeline.configs import yaml_text
 from pet_pipeline.errors import UsageError
 
 S = TypeVar("S", bound=BaseModel)
@@ -32,13 +34,14 @@ def load(schema: type[S], source: str | Path | None = None, overrides: Sequence[
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"--set {item!r}: needed is key=value, e.g. optimiser.steps=2000")
-        _assign(content, key.strip().split("."), _parsed(value), item)
+        _assign(content, key.strip().split("."), _parsed(value, item), item)
     try:
         return schema.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the configuration"
-        raise UsageError(f"{source or 'configuration'}: {where}: {first['msg']} (given: {first['input']!r})") from error
+        given = reprlib.repr(first["input"])  # shortened: it may be as long as the file
+        raise UsageError(f"{source or 'configuration'}: {where}: {first['msg']} (given: {given})") from error
 
 
 def dump(settings: BaseModel, path: Path) -> None:
@@ -54,23 +57,26 @@ def as_yaml(settings: BaseModel) -> str:
 
 def _read(source: str | Path) -> dict[str, Any]:
     path = Path(source)
-    if str(source) in preset_names():
-        text = (resources.files("pet_pipeline.configs") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
-    elif path.is_file():
-        text = path.read_text(encoding="utf-8")
-    else:
-        raise UsageError(f"{source}: neither a file nor a preset; presets are {', '.join(preset_names())}")
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from error
+        if str(source) in preset_names():
+            text = (resources.files("pet_pipeline.configs") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
+        elif path.is_file():
+            text = path.read_text(encoding="utf-8")
+        else:
+            raise UsageError(f"{source}: neither a file nor a preset; presets are {', '.join(preset_names())}")
+        content = yaml_text.parse(text)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{source}: {error}; needed is a YAML file of settings") from error
     if not isinstance(content, dict):
         raise UsageError(f"{source}: needed is a mapping of settings, found {type(content).__name__}")
     return content
 
 
-def _parsed(text: str) -> Any:
-    value = yaml.safe_load(text)
+def _parsed(text: str, item: str) -> Any:
+    try:
+        value = yaml_text.parse(text)
+    except ValueError as error:
+        raise UsageError(f"--set {item!r}: {error}") from error
     if isinstance(value, str):  # YAML 1.1 reads 3e-4 as text
         try:
             return float(value)

@@ -6,6 +6,8 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.schema import (
+    MOST_BLOCKS,
+    MOST_LEVELS,
     AugmentationSettings,
     GridSettings,
     Norm,
@@ -26,10 +28,10 @@ class MuUNetSettings(Settings):
 
     inputs: PositiveInt = Field(1, description="channels: PET, then estimate, prior, confidence")
     under_widths: tuple[PositiveInt, ...] = Field(
-        (32, 64, 128), min_length=1, description="channels from half resolution down"
+        (32, 64, 128), min_length=1, max_length=MOST_LEVELS, description="channels from half resolution down"
     )
     head_width: PositiveInt = Field(16, description="channels at full resolution")
-    blocks: PositiveInt = Field(1, description="residual blocks a level on each side")
+    blocks: PositiveInt = Field(1, le=MOST_BLOCKS, description="residual blocks a level on each side")
     norm: Norm = "channel"
 
     @field_validator("inputs")
@@ -44,9 +46,14 @@ class OurNetSettings(MuUNetSettings):
     """OUR-Net: the U-Net and, beside it, a branch that raises the resolution."""
 
     over_widths: tuple[PositiveInt, ...] = Field(
-        (8,), min_length=1, description="channels at twice the resolution, at four times, ...: each level costs 8 times"
+        (8,),
+        min_length=1,
+        max_length=MOST_LEVELS,
+        description="channels at twice the resolution, at four times, ...: each level costs 8 times",
     )
-    over_blocks: PositiveInt = Field(2, description="residual blocks at the highest resolution; features are exchanged")
+    over_blocks: PositiveInt = Field(
+        2, le=MOST_BLOCKS, description="residual blocks at the highest resolution; features are exchanged"
+    )
 
 
 class PopulationSettings(Settings):

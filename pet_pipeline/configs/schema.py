@@ -17,6 +17,9 @@ Target = Literal["noise_free", "target"]
 Condition = Literal["input", "input_ac"]
 NoiseLevel = Literal["nstd", "shuffled", "dose"]
 
+MOST_LEVELS, MOST_BLOCKS = 8, 16
+"""No useful network is deeper; a description from outside may ask for anything."""
+
 
 class GridSettings(Settings):
     """The grid a model works on. Inputs are brought onto it and results back."""
@@ -44,16 +47,20 @@ class NormalisationSettings(Settings):
 class PriorSettings(Settings):
     """The one-step 3D translator (the CNN prior)."""
 
-    widths: tuple[PositiveInt, ...] = Field((16, 32, 64, 128), description="channels at each resolution, finest first")
-    blocks: PositiveInt = Field(1, description="residual blocks a level on each side")
+    widths: tuple[PositiveInt, ...] = Field(
+        (16, 32, 64, 128), max_length=MOST_LEVELS, description="channels at each resolution, finest first"
+    )
+    blocks: PositiveInt = Field(1, le=MOST_BLOCKS, description="residual blocks a level on each side")
     norm: Norm = "channel"
 
 
 class DenoiserSettings(Settings):
     """The conditional 2.5D denoiser of one view."""
 
-    widths: tuple[PositiveInt, ...] = Field((32, 64, 96, 128), description="channels at each resolution, finest first")
-    blocks: PositiveInt = Field(1, description="residual blocks a level on each side")
+    widths: tuple[PositiveInt, ...] = Field(
+        (32, 64, 96, 128), max_length=MOST_LEVELS, description="channels at each resolution, finest first"
+    )
+    blocks: PositiveInt = Field(1, le=MOST_BLOCKS, description="residual blocks a level on each side")
     attention_levels: tuple[int, ...] = Field((3,), description="levels (0 the finest) that have self-attention")
     attention_head_width: PositiveInt = 32
     norm: Norm = Field("channel", description="channel: per pixel over channels, blind to how much air lies around")

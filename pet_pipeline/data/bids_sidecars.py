@@ -5,11 +5,11 @@ and suffix; what lies nearer to the file wins.
 """
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 from pet_pipeline.data.bids_names import BidsName, entities_of
+from pet_pipeline.data.files import parse_json
 from pet_pipeline.data.nifti import stem
 from pet_pipeline.errors import InputRefused
 
@@ -59,7 +59,7 @@ def read_object(sidecar: Path) -> dict[str, Any]:
         InputRefused: unreadable, or something else than an object.
     """
     try:
-        content = json.loads(sidecar.read_text(encoding="utf-8-sig"))
+        content = parse_json(sidecar.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputRefused(f"{sidecar}: not readable as JSON; needed is a valid sidecar, or none") from error
     if not isinstance(content, dict):

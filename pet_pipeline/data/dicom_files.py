@@ -7,10 +7,11 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.errors import InputRefused, UsageError
@@ -26,6 +27,11 @@ _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 _NO_VOLUME = ("LOCALIZER", "MIP", "REPROJECTION")
 """Values of ImageType of pictures that are no part of a volume."""
+
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+"""Deflated Explicit VR Little Endian: the one transfer syntax that compresses headers too."""
+
+_LARGEST_INFLATED = 1 << 27
 
 _GROUPED_BY = (
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "SeriesNumber",
@@ -151,23 +157,36 @@ def read_headers(files: Sequence[Path]) -> list[tuple[Path, Any]]:
 
 
 def text(header: Any, keyword: str) -> str:
-    """An attribute as text; empty where it is missing or empty."""
-    value = header.get(keyword)
+    """An attribute as text; empty where it is missing, empty or damaged."""
+    value = _value(header, keyword)
     return "" if value is None else str(value).strip()
 
 
 def codes(header: Any, keyword: str) -> tuple[str, ...]:
-    """The values of a coded attribute (VR CS); none where it is missing."""
-    value = header.get(keyword)
-    values = [] if value is None else [value] if isinstance(value, str) else list(value)
+    """The values of a coded attribute (VR CS); none where it is missing or damaged."""
+    value = _value(header, keyword)
+    values = value if isinstance(value, MutableSequence) else [] if value is None else [value]
     return tuple(str(one).strip().upper() for one in values if str(one).strip())
+
+
+def items(header: Any, keyword: str) -> list[Any]:
+    """The data sets of a sequence; none where it is missing or no sequence."""
+    value = _value(header, keyword)
+    return [one for one in value if hasattr(one, "get")] if isinstance(value, MutableSequence) else []
 
 
 def number(header: Any, keyword: str) -> float | None:
     """A numeric attribute; None where it is missing, empty or no number."""
     try:
-        return float(str(header.get(keyword)))
+        return float(str(_value(header, keyword)))
     except (TypeError, ValueError):
+        return None
+
+
+def _value(header: Any, keyword: str) -> Any:
+    try:
+        return header.get(keyword)  # pydicom decodes an attribute when it is asked for
+    except NotImplementedError:  # of a value representation that there is not
         return None
 
 
@@ -175,10 +194,29 @@ def _read(pydicom: Any, path: Path, tags: Sequence[str] | None = None) -> Any | 
     if not path.is_file() or path.name.startswith(".") or path.name == "DICOMDIR":
         return None
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        with path.open("rb") as file:
+            if _inflates_too_far(pydicom, file):
+                log.warning("%s: left out: unpacks to more than %d bytes", path, _LARGEST_INFLATED)
+                return None
+            file.seek(0)
+            return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
     except Exception as error:  # whatever a parser meets in a file that may be anything
         log.debug("%s: no DICOM file (%s)", path, type(error).__name__)
         return None
+
+
+def _inflates_too_far(pydicom: Any, file: IO[bytes]) -> bool:
+    """Whether a deflated file is larger than any single image: pydicom would unpack all of it into memory."""
+    pydicom.filereader.read_preamble(file, False)
+    meta = pydicom.filereader.read_dataset(file, False, True, stop_when=_beyond_meta)
+    if meta.get("TransferSyntaxUID") != _DEFLATED:
+        return False
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    return len(inflater.decompress(file.read(), _LARGEST_INFLATED + 1)) > _LARGEST_INFLATED
+
+
+def _beyond_meta(tag: Any, _vr: str | None, _length: int) -> bool:
+    return int(tag.group) != 2
 
 
 def _is_image(header: Any) -> bool:

@@ -108,8 +108,8 @@ def rescaled(
 
 def _padding(header: Any, stored: FloatArray) -> Any:
     """Where a slice has padding instead of a measurement."""
-    low = header.get("PixelPaddingValue")
+    low, high = number(header, "PixelPaddingValue"), number(header, "PixelPaddingRangeLimit")
     if low is None:
         return False
-    high = header.get("PixelPaddingRangeLimit", low)
+    high = low if high is None else high
     return (stored >= min(low, high)) & (stored <= max(low, high))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pet_pipeline.data.dicom_files import number, text
+from pet_pipeline.data.limits import refuse_too_large
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.types import Float32Array, FloatArray
@@ -51,9 +52,11 @@ class Slices:
 
     def volume(self, voxels: Callable[[int], FloatArray]) -> Float32Array:
         """(x, y, z) from `voxels` of the n-th image, (rows, columns); one image at a time is held."""
-        data = np.zeros(self.geometry.shape, dtype=np.float32)
+        data = np.zeros(0, dtype=np.float32)
         for index in range(len(self.images)):
             plane = np.asarray(voxels(index), dtype=np.float32).T
+            if not index:  # memory is taken when the first image has shown that the header speaks the truth
+                data = np.zeros(self.geometry.shape, dtype=np.float32)
             if self.weights is None:
                 data[:, :, index] = plane
                 continue
@@ -138,6 +141,7 @@ def arrange(images: Sequence[Image], name: str) -> Slices:
         step = (along[-1] - along[0]) / (count - 1)
         weights = _interpolation(along, along[0] + step * np.arange(count))
         warnings = (f"slices {distances.min():.2f} to {distances.max():.2f} mm apart: interpolated to {step:.2f} mm",)
+    refuse_too_large(int(first.Columns) * int(first.Rows) * count, name)
     spacing = [float(value) for value in first.PixelSpacing]
     affine = np.eye(4)
     affine[:3, 0] = row * spacing[1]
@@ -157,7 +161,7 @@ def _along(images: Sequence[Image], name: str) -> FloatArray:
         if places.shape != (len(images), 3) or not np.isfinite(places).all():
             raise ValueError
         return np.asarray(places @ normal)
-    except (AttributeError, TypeError, ValueError, KeyError):
+    except (AttributeError, TypeError, ValueError, KeyError, NotImplementedError):
         tags = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
         missing = [tag for tag in tags if any(tag not in header for _, header in images)]
         raise InputRefused(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pet_pipeline.data.body_size import BodySize
-from pet_pipeline.data.dicom_files import codes, number, text
+from pet_pipeline.data.dicom_files import codes, items, number, text
 from pet_pipeline.data.dicom_times import Moment, acquisitions, injection, philips_factor, scan_starts
 from pet_pipeline.data.isotopes import HALF_LIFE_S, HALF_LIFE_TOLERANCE, of_half_life, plain_isotope
 from pet_pipeline.errors import InputRefused
@@ -219,8 +219,7 @@ def _dose(
 
 def radiopharmaceutical(header: Any) -> Any:
     """The first item of RadiopharmaceuticalInformationSequence; an empty one where there is none."""
-    items = header.get("RadiopharmaceuticalInformationSequence") or []
-    return items[0] if len(items) else {}
+    return next(iter(items(header, "RadiopharmaceuticalInformationSequence")), {})
 
 
 def _injected_mbq(item: Any, warnings: list[str], name: str) -> float:
@@ -279,8 +278,8 @@ def _isotope(header: Any, warnings: list[str], name: str) -> str:
 
 def _named_isotope(item: Any) -> str:
     """By RadionuclideCodeSequence; texts that are no isotope's name are as good as missing."""
-    coded = item.get("RadionuclideCodeSequence") or []
-    return plain_isotope(text(coded[0], "CodeMeaning")) if len(coded) else ""
+    coded = items(item, "RadionuclideCodeSequence")
+    return plain_isotope(text(coded[0], "CodeMeaning")) if coded else ""
 
 
 def _suv_type(header: Any, units: str, warnings: list[str]) -> str:

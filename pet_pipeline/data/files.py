@@ -1,13 +1,27 @@
 """Whole files or none: atomic writes and checksums."""
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from pet_pipeline.errors import InputRefused, PetPipelineError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -17,19 +31,82 @@ def atomic_path(target: Path, mode: int = 0o644) -> Iterator[Path]:
     The temporary name keeps the target's suffixes (writers choose their format by them) and begins with a dot. The
     file is flushed to disk before the rename, so that a crash leaves the old file or the new one, never half of one.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(target.suffixes), dir=target.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    with _told_of(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(target.suffixes), dir=target.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            temporary.chmod(mode)  # until here its owner's alone
+            temporary.replace(target)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+@contextmanager
+def held(target: Path) -> Iterator[None]:
+    """While the block runs, no other process holds `target`. A killed process holds nothing: the system sees to it.
+
+    Raises:
+        UsageError: another process holds it, or its folder cannot be written.
+    """
+    lock = target.with_name(f".{target.name}.lock")
+    with _told_of(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _locked(lock)
+    if descriptor is None:
+        raise UsageError(f"{target}: another run is making it; let it end, then type the same command again")
     try:
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.chmod(mode)  # until here its owner's alone
-        temporary.replace(target)
+        yield
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        lock.unlink(missing_ok=True)  # while it is still held: whoever waits for this very file sees that it is gone
+        os.close(descriptor)
+
+
+def _locked(lock: Path) -> int | None:
+    """A descriptor that holds the lock; None where another process does."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except FileNotFoundError:  # its last holder has removed it in between
+            pass
+        except OSError as error:  # a file system without locks: better unguarded than not at all
+            log.warning("%s: cannot be locked (%s); start no second run on this folder", lock, error.strerror)
+            return descriptor
+        os.close(descriptor)
+
+
+@contextmanager
+def _told_of(target: Path) -> Iterator[None]:
+    """What keeps a file from being written, in one line.
+
+    Raises:
+        UsageError: its folder cannot be written; PetPipelineError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _UNWRITABLE:
+            raise UsageError(
+                f"{target}: cannot be written ({error.strerror}); give an output that you may write"
+            ) from error
+        if error.errno in _FULL:
+            raise PetPipelineError(
+                f"{target}: cannot be written ({error.strerror}); make room, then type the same command again: finished "
+                "outputs stay"
+            ) from error
+        raise
 
 
 def write_text(target: Path, text: str, mode: int = 0o644) -> None:
@@ -43,7 +120,28 @@ def write_json(target: Path, content: Any, mode: int = 0o644) -> None:
     write_text(target, json.dumps(content, indent=2, sort_keys=False, default=str) + "\n", mode)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deeply") from error
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        InputRefused: unreadable, or no regular file: a pipe would be waited on for ever.
+    """
+    try:
+        if not path.is_file():
+            raise InputRefused(f"{path}: no regular file; needed is one that is there as a whole")
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise InputRefused(f"{path}: cannot be read ({error.strerror}); needed is a file that you may read") from error

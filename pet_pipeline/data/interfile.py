@@ -6,12 +6,14 @@ little-endian float32, x fastest. STIR takes attenuation in cm^-1. Facts from ST
 interfile.cxx, DiscretisedDensity.inl, Apache-2.0).
 """
 
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 
 from pet_pipeline.data.files import atomic_path, write_text
+from pet_pipeline.data.limits import refuse_too_large
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.geometry import Geometry
@@ -103,6 +105,7 @@ def read_interfile(path: Path) -> Volume:
     keys = _keys(path.read_bytes().decode("ascii", errors="replace"), path)
     shape, spacing, first = (_three(keys, name, path) for name in ("matrix size", *_SCALED))
     nx, ny, nz = (int(value) for value in shape)
+    refuse_too_large(nx * ny * nz, str(path))
     kind = (keys.get("number format", "").lower(), keys.get("number of bytes per pixel", ""))
     if kind not in (("float", "4"), ("short float", "4")) or min(nx, ny, nz) < 1 or min(spacing) <= 0.0:
         raise InputRefused(f"{path}: {kind[0] or 'no'} voxels of {kind[1] or '?'} bytes; needed is float of 4 bytes")
@@ -110,9 +113,9 @@ def read_interfile(path: Path) -> Volume:
     if position[0] not in ("head_in", "unknown") or position[1] not in ("supine", "unknown"):
         raise InputRefused(f"{path}: patient {' and '.join(position)}; needed is head_in and supine")
     order = ">f4" if keys.get("imagedata byte order", "BIGENDIAN").upper() == "BIGENDIAN" else "<f4"
-    factor = float(keys.get("image scaling factor[1]", "1")) * float(keys.get("quantification units", "1"))
-    stored = _voxels(path.parent / keys.get("name of data file", ""), int(keys.get("data offset in bytes[1]", "0")),
-                     order, (nx, ny, nz), path)  # fmt: skip
+    factor = _number(keys, "image scaling factor[1]", 1.0, path) * _number(keys, "quantification units", 1.0, path)
+    offset = int(_number(keys, "data offset in bytes[1]", 0.0, path))
+    stored = _voxels(path.parent / keys.get("name of data file", ""), offset, order, (nx, ny, nz), path)
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = first
     gantry = Geometry((nx, ny, nz), STIR_TO_RAS @ affine)
@@ -142,11 +145,20 @@ def _three(keys: dict[str, str], name: str, path: Path) -> tuple[float, float, f
     if name == _SCALED[1] and f"{name}[3]" not in keys:
         sizes, steps = (_three(keys, other, path) for other in ("matrix size", _SCALED[0]))
         return -(sizes[0] // 2) * steps[0], -(sizes[1] // 2) * steps[1], 0.0
-    try:
-        x, y, z = (float(keys[f"{name}[{axis}]"]) for axis in (1, 2, 3))
-    except (KeyError, ValueError) as error:
-        raise InputRefused(f"{path}: {name} [1], [2] and [3] are not three numbers; needed is a 3D image") from error
+    x, y, z = (_number(keys, f"{name}[{axis}]", math.nan, path) for axis in (1, 2, 3))
     return x, y, z
+
+
+def _number(keys: dict[str, str], name: str, default: float, path: Path) -> float:
+    """The finite number of a key; the default where the key is missing."""
+    text = keys.get(name, str(default))
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputRefused(f"{path}: {name} is {text[:40]!r}; needed is a 3D image whose header states that number")
+    return value
 
 
 def _voxels(path: Path, offset: int, order: str, shape: tuple[int, int, int], header: Path) -> FloatArray:

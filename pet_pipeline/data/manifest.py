@@ -29,6 +29,9 @@ CHECKSUM_SUFFIX = "_sha256"
 
 MISSING = "n/a"
 
+LONGEST_ID_BYTES = 200
+"""Of a case_id: file systems take names of 255 bytes, and outputs add to it."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -93,6 +96,8 @@ class Manifest:
             where = f"manifest in {self.root}, row {row} ({case.case_id})"
             if case.case_id in ("", ".", "..", MISSING) or any(c in case.case_id for c in "/\\\0"):
                 raise UsageError(f"{where}: case_id names output files; needed is text without slashes")
+            if len(os.fsencode(case.case_id)) > LONGEST_ID_BYTES:
+                raise UsageError(f"{where}: case_id names output files; needed are at most {LONGEST_ID_BYTES} bytes")
             if case.case_id in seen:
                 raise UsageError(f"{where}: case_id stands in row {seen[case.case_id]} too; needed is one row an input")
             seen[case.case_id] = row
@@ -214,7 +219,7 @@ def _case(cells: dict[str, str], root: Path, where: str) -> Case:
         raise UsageError(f"{where}: {' and '.join(INPUTS)} are {MISSING}; needed is one of them")
     paths = {column: root / known[column] for column in PATH_COLUMNS if column in known}
     for column, path in paths.items():
-        if not path.is_file():
+        if not _is_file(path):
             raise UsageError(f"{where}: {column} {path} does not exist; paths are relative to the manifest")
     try:
         dose = float(known.get("dose", "nan"))
@@ -232,6 +237,14 @@ def _case(cells: dict[str, str], root: Path, where: str) -> Case:
         checksums={checksum_columns[name]: text for name, text in known.items() if name in checksum_columns},
         extra={n: text for n, text in known.items() if n not in COLUMNS and n not in checksum_columns},
     )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _cell(value: Path | str | float | None, folder: Path) -> str:

@@ -22,6 +22,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import HeaderDataError
 
 from pet_pipeline.data.files import atomic_path
+from pet_pipeline.data.limits import UNPACKED_BYTES_PER_VOXEL, VARIABLE, most_voxels, refuse_too_large
 from pet_pipeline.data.nifti_header import NiftiTemplate, grid_shape, parse_header, template_of
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, UsageError
@@ -192,7 +193,9 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 def _grid(stream: IO[bytes], path: Path) -> tuple[Nifti1Header, int, tuple[int, int, int], tuple[int, ...]]:
     header, version = parse_header(stream.read(_HEADER_BYTES), path)
-    return header, version, *grid_shape(header, path)
+    shape, trailing = grid_shape(header, path)
+    refuse_too_large(math.prod(shape), str(path))
+    return header, version, shape, trailing
 
 
 def _frame_index(trailing: tuple[int, ...], frame: int | None, path: Path) -> tuple[int, ...]:
@@ -216,11 +219,15 @@ def _voxels(stream: IO[bytes], header: Nifti1Header, index: tuple[int, ...], pat
     if needed > (size * _DEFLATE_MAX_RATIO if packed else size):
         # Asked before reading: a damaged header may claim more than memory holds.
         raise InputRefused(f"{path}: truncated: {size} bytes found, the header needs {needed}; copy the file again")
+    most = most_voxels() * UNPACKED_BYTES_PER_VOXEL
+    if packed and needed > most:
+        raise InputRefused(f"{path}: unpacks to {needed} bytes, at most {most} are read: unpack it, or set {VARIABLE}")
     # Without slope and intercept in its specification the proxy gives stored values, of one frame only.
     proxy = ArrayProxy(stream, (header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()), mmap=False)
     stored = proxy[(..., *index)].reshape(header.get_data_shape()[:3])
     while packed and stream.read(_CHUNK_BYTES):
-        pass
+        if stream.tell() > needed + _CHUNK_BYTES:  # no padding is that long
+            raise InputRefused(f"{path}: unpacks to far more than its voxels; needed is a NIfTI file, nothing after it")
     slope, intercept = header.get_slope_inter()
     data = np.empty(stored.shape, dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is met as infinite

@@ -5,7 +5,6 @@
 
 import csv
 import io
-import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pet_pipeline._version import __version__
-from pet_pipeline.data.files import write_json, write_text
+from pet_pipeline.data.files import parse_json, write_json, write_text
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation import metrics
 from pet_pipeline.evaluation.agreement import agreements
@@ -211,7 +210,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         InputRefused: unreadable, or of another schema version.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputRefused(f"{path}: unreadable; needed is the summary.json that `evaluate` writes") from error
     version = content.get("schema_version") if isinstance(content, dict) else None

@@ -9,6 +9,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from pet_pipeline.configs.federated import FederatedSettings
+from pet_pipeline.data import archives
+from pet_pipeline.data.files import parse_json
 from pet_pipeline.federated.exchange import Order, Reply, Weights
 
 FACTS, ARRAYS = "facts", "arrays"
@@ -63,7 +65,7 @@ def decode_reply(record: RecordDict, site: str) -> Reply:
         ValueError, KeyError, TypeError: it is not one.
     """
     facts = record.config_records[FACTS]
-    figures = {str(name): float(value) for name, value in json.loads(str(facts["figures"])).items()}
+    figures = {str(name): float(value) for name, value in dict(parse_json(str(facts["figures"]))).items()}
     return Reply(site, str(facts["order"]), str(facts["basis"]), _decode(record), int(facts["cases"]), figures)
 
 
@@ -72,4 +74,4 @@ def _encode(weights: Weights) -> ArrayRecord:
 
 
 def _decode(record: RecordDict) -> Weights:
-    return {name: array.numpy() for name, array in record.array_records[ARRAYS].items()}
+    return {name: archives.array(one.data) for name, one in record.array_records[ARRAYS].items()}

@@ -7,11 +7,11 @@ a bundle before Flower unpacks it. It replaces one private name of Flower, hence
 
 import io
 import tomllib
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pet_pipeline.data import archives
 from pet_pipeline.errors import UsageError
 
 COMPONENTS = {
@@ -33,20 +33,28 @@ def check_bundle(bundle: bytes) -> None:
     if len(bundle) > LARGEST_BYTES:
         raise UsageError(f"bundle of {len(bundle)} bytes; permitted are {LARGEST_BYTES}")
     try:
-        with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+        with archives.opened(io.BytesIO(bundle)) as archive:
             names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
             if odd := sorted(set(names) - PERMITTED) or [name for name in names if names.count(name) > 1]:
                 raise UsageError(
                     f"bundle with {odd[0]}; permitted is pyproject.toml alone: no code is taken from outside"
                 )
-            project = tomllib.loads(archive.read("pyproject.toml").decode("utf-8"))
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            text = archives.content(archive, "pyproject.toml", LARGEST_BYTES).decode("utf-8")
+        project = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"bundle that cannot be read ({type(error).__name__}: {error})") from error
-    components = project.get("tool", {}).get("flwr", {}).get("app", {}).get("components")
+    components = _table(project, "tool", "flwr", "app").get("components")
     if components != COMPONENTS:
-        raise UsageError(f"bundle with components {components}; permitted are {COMPONENTS}")
-    if project.get("project", {}).get("dependencies"):
+        raise UsageError(f"bundle with components {components!r}; permitted are {COMPONENTS}")
+    if _table(project, "project").get("dependencies"):
         raise UsageError("bundle that asks for packages; none are installed from outside")
+
+
+def _table(content: Any, *names: str) -> dict[str, Any]:
+    """A table within tables; empty where there is none."""
+    for name in names:
+        content = content.get(name) if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
 
 
 def main() -> None:

@@ -4,12 +4,13 @@ The JSON is written last, whole or not at all, and names its weights by their di
 on from the last round that was finished.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from pet_pipeline.data.files import write_json
+from safetensors import SafetensorError
+
+from pet_pipeline.data.files import parse_json, write_json
 from pet_pipeline.errors import UsageError
 from pet_pipeline.federated.exchange import Weights, digest
 from pet_pipeline.federated.task import read_weights, write_weights
@@ -77,13 +78,19 @@ def load(folder: Path) -> State:
     path = folder / "state.json"
     if not path.is_file():
         raise UsageError(f"{folder}: holds no run to resume; start it without --resume")
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    name = facts.pop("weights")
-    arrays = read_weights(folder / name)
-    if name != f"weights-{digest(arrays)[:16]}.safetensors":
-        raise UsageError(f"{folder / name}: missing or damaged; restore the folder from a copy")
-    groups: dict[str, dict[str, object]] = {group: {} for group in ARRAYS}
-    for key, array in arrays.items():
-        group, _, rest = key.partition("/")
-        groups[group][rest] = array
-    return State(**facts, **groups)  # type: ignore[arg-type]
+    try:
+        facts = dict(parse_json(path.read_text(encoding="utf-8")))
+        name = str(facts.pop("weights"))
+        arrays = read_weights(folder / name)
+        if name != f"weights-{digest(arrays)[:16]}.safetensors":
+            raise ValueError(f"{name} is missing or not what was written")
+        groups: dict[str, dict[str, object]] = {group: {} for group in ARRAYS}
+        for key, array in arrays.items():
+            group, _, rest = key.partition("/")
+            groups[group][rest] = array
+        return State(**facts, **groups)  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise UsageError(
+            f"{path}: damaged ({type(error).__name__}: {first}); restore the folder from a copy"
+        ) from error

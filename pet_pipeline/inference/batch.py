@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data import nifti
 from pet_pipeline.data.derived_pet import DerivedPet, write_derived
+from pet_pipeline.data.files import held
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.inference import outcomes, sidecar
@@ -230,9 +231,21 @@ def _run_case(job: Job, frame: int | None, work: Procedure) -> CaseResult:
         "options": {**work.record(), **({} if frame is None else {"frame": frame})},
         "seed": work.seed,
     }
-    products = work.products(job)
-    if not work.overwrite and outcomes.is_finished(job.target, plan) and all(path.exists() for path in products):
-        return CaseResult(job.case_id, job.source, job.target, "skipped", "finished by an earlier run")
+    skipped = CaseResult(job.case_id, job.source, job.target, "skipped", "finished by an earlier run")
+    if _is_finished(job, plan, work):
+        return skipped
+    with held(job.target):
+        # looked at again: another run may have made it just before this one took hold of it
+        return skipped if _is_finished(job, plan, work) else _made(job, frame, work, plan)
+
+
+def _is_finished(job: Job, plan: Mapping[str, Any], work: Procedure) -> bool:
+    if work.overwrite or not outcomes.is_finished(job.target, plan):
+        return False
+    return all(path.exists() for path in work.products(job))
+
+
+def _made(job: Job, frame: int | None, work: Procedure, plan: Mapping[str, Any]) -> CaseResult:
     intake = take_in(job.source, work.reading, frame, job.series)
     refuse_grid(work.description, intake.template.geometry, str(job.source))
     refuse_other_correction(work.description, intake.corrected, str(job.source))

@@ -3,14 +3,13 @@
 Runs in a worker process: nothing is raised, whatever is wrong with a case is in its outcome.
 """
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pet_pipeline.data.files import sha256_of
+from pet_pipeline.data.files import parse_json, sha256_of
 from pet_pipeline.data.nifti import read, stem
 from pet_pipeline.errors import PetPipelineError
 from pet_pipeline.evaluation import report
@@ -164,7 +163,7 @@ def is_simulated(path: Path) -> bool | None:
         description = folder / "dataset_description.json"
         if description.is_file():
             try:
-                content = json.loads(description.read_text(encoding="utf-8"))
+                content = parse_json(description.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 return None
             said = content.get("Simulated") if isinstance(content, dict) else None

@@ -99,6 +99,8 @@ def collect(inputs: Sequence[Path], output: Path, tag: str = OUTPUT_TAG, conditi
             for case in Manifest.load(path).cases:
                 target = _target(output, case.case_id, tag)
                 jobs.append(Job(case.case_id, _given(case, condition, path), target, tag))
+        elif not path.is_file():
+            raise UsageError(f"{path}: a pipe or device; needed is a regular file: copy it first")
         else:
             jobs.append(Job(stem(path), path, _target(output, stem(path), tag), tag))
     if not jobs:

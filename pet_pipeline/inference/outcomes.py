@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pet_pipeline.data.nifti import stem
-from pet_pipeline.errors import InputRefused, OutOfMemory, PartialFailure, PetPipelineError, UsageError
+from pet_pipeline.errors import (
+    InputRefused,
+    OutOfMemory,
+    PartialFailure,
+    PetPipelineError,
+    UsageError,
+    is_out_of_memory,
+)
 from pet_pipeline.inference import sidecar
 
 log = logging.getLogger(__name__)
@@ -46,6 +53,8 @@ class Outcome:
 def mishap(case_id: str, source: Path, target: Path, error: Exception) -> Outcome:
     """The outcome of a case that ended with an error, whatever it was."""
     log.debug("%s", case_id, exc_info=error)
+    if is_out_of_memory(error):
+        error = OutOfMemory(f"{source}: memory ran out; close other programs, crop the volume or use another machine")
     if isinstance(error, PetPipelineError):
         status: Status = "refused" if isinstance(error, InputRefused) else "failed"
         return Outcome(case_id, source, target, status, str(error), error.exit_status)

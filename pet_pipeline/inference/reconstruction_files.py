@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 from pet_pipeline.data import nifti
 from pet_pipeline.data.bids_names import dose_tag
-from pet_pipeline.data.files import sha256_of
+from pet_pipeline.data.files import held, sha256_of
 from pet_pipeline.data.input_units import read_sidecar
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.errors import InputRefused, UsageError
@@ -184,8 +184,18 @@ def _run_job(job: Job, work: Work) -> Outcome:
         },
         "seed": None,
     }
+    skipped = Outcome(job.case_id, job.sinogram, job.target, "skipped", "finished by an earlier run")
     if not work.overwrite and is_finished(job.target, plan):
-        return Outcome(job.case_id, job.sinogram, job.target, "skipped", "finished by an earlier run")
+        return skipped
+    with held(job.target):
+        if not work.overwrite and is_finished(job.target, plan):  # another run's, of just now
+            return skipped
+        return _made(job, work, plan, stored, source, made_from)
+
+
+def _made(
+    job: Job, work: Work, plan: dict[str, Any], stored: StoredSinogram, source: Path | MadeHere, made_from: Any
+) -> Outcome:
     result = reconstruct(stored, source, dose=job.dose, iterations=work.iterations, couch=work.couch)
     beside = sidecar_path(job.target)
     sidecar.claim(job.target, plan)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pet_pipeline._version import __version__
-from pet_pipeline.data.files import write_json
+from pet_pipeline.data.files import parse_json, write_json
 
 PACKAGES = ("torch", "monai", "numpy", "nibabel", "SimpleITK")
 """Libraries whose version may alter a voxel."""
@@ -38,7 +38,7 @@ def identity(content: Mapping[str, Any]) -> str:
 def read(path: Path) -> dict[str, Any] | None:
     """A sidecar's content; None where there is none, or none that is JSON."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

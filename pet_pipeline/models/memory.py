@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from pet_pipeline.errors import OutOfMemory
+from pet_pipeline.errors import OutOfMemory, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +60,6 @@ def free_mb(device: torch.device) -> float | None:
         return float(torch.cuda.mem_get_info(device)[0]) / 1e6
     kibibytes = _status("/proc/meminfo", "MemAvailable")
     return None if kibibytes is None else kibibytes * 1024 / 1e6
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that host or device memory ran out."""
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
 
 
 def halving(work: Callable[[int], T], size: int, what: str, *, least: int = 1) -> T:

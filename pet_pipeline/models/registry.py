@@ -1,5 +1,6 @@
 """The networks a model folder may name: an explicit table, nothing is looked up by import path."""
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -47,7 +48,8 @@ def build(name: str, settings: Mapping[str, Any]) -> nn.Module:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise ModelError(f"settings of {name}: {where}: {first['msg']} (given: {first['input']!r})") from error
+        given = reprlib.repr(first["input"])  # shortened: it may be as long as the file
+        raise ModelError(f"settings of {name}: {where}: {first['msg']} (given: {given})") from error
     return architecture.network(checked)
 
 

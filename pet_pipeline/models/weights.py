@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-import yaml
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pet_pipeline.configs import yaml_text
 from pet_pipeline.configs.loading import as_yaml
 from pet_pipeline.configs.model import ModelDescription, NetworkDescription, WeightType
 from pet_pipeline.data.files import sha256_of
-from pet_pipeline.errors import ModelError
+from pet_pipeline.errors import InputRefused, ModelError
 from pet_pipeline.models.card import model_card
 from pet_pipeline.models.registry import ARCHITECTURES, build, parameter_count
 
@@ -77,7 +77,9 @@ def load_folder(source: Path | str) -> ModelFolder:
         file = path / name
         if not file.is_file():
             raise ModelError(f"{file}: {what} missing; copy or train the model again")
-        if (found := sha256_of(file)) != checksum:
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise ModelError(f"{file}: a link out of the folder; needed is the file itself: copy the model as a whole")
+        if (found := _checksum(file)) != checksum:
             raise ModelError(
                 f"{file}: SHA-256 is {found[:12]}..., {DESCRIPTION_FILE} says {checksum[:12]}...; "
                 "the file is damaged or not this model's: copy it again"
@@ -106,11 +108,15 @@ def network(folder: ModelFolder, role: str) -> nn.Module:
         raise ModelError(f"{folder.path}: has no network {role!r}; has {', '.join(sorted(networks))}")
     entry = networks[role]
     file = folder.path / entry.file
-    module = build(entry.architecture, entry.settings)
     try:
-        state = {name: value.float() for name, value in load_file(file).items()}
-        module.load_state_dict(state)
-    except (SafetensorError, RuntimeError, OSError) as error:
+        state = load_file(file)
+        with torch.device("meta"):  # shapes without memory: a description may ask for any size
+            wanted = build(entry.architecture, entry.settings).state_dict()
+        if unlike := [name for name, value in wanted.items() if name in state and state[name].shape != value.shape]:
+            raise RuntimeError(f"{unlike[0]} has another shape")
+        module = build(entry.architecture, entry.settings)
+        module.load_state_dict({name: value.float() for name, value in state.items()})
+    except (SafetensorError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{file}: does not hold the weights of a {entry.architecture}: {reason}") from error
     return module.eval().requires_grad_(False)
@@ -195,13 +201,20 @@ def _read_description(path: Path) -> ModelDescription:
     if not path.is_file():
         raise ModelError(f"{path}: not found, so this folder is no model; {_known()}")
     try:
-        return ModelDescription.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return ModelDescription.model_validate(yaml_text.parse(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
         raise ModelError(f"{path}: {where}: {first['msg']}; was it made by another version?") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise ModelError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _checksum(file: Path) -> str:
+    try:
+        return sha256_of(file)
+    except InputRefused as error:
+        raise ModelError(str(error)) from error
 
 
 def _known() -> str:

@@ -7,8 +7,6 @@ descriptors, float16, and for each member `member_00000` (x, y, z) uint8 in step
 """
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -18,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pet_pipeline.data.files import atomic_path
+from pet_pipeline.data import archives
+from pet_pipeline.data.files import atomic_path, parse_json
 from pet_pipeline.errors import ModelError
 from pet_pipeline.mumap.alignment import SPACING_MM, AlignedMap
 from pet_pipeline.mumap.descriptors import CELL_VOXELS, CELLS, FEATURES, PROFILES, SLAB_VOXELS, Index, Scale
@@ -31,7 +30,7 @@ VERSION = 1
 STEP_CM1 = 0.001
 """One count of a stored map: a hundredth of soft tissue; rounding adds 0.0003 cm^-1 root mean square."""
 
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -121,13 +120,13 @@ def open_contents(path: Path) -> Contents:
     if not path.is_file():
         raise ModelError(f"{path}: no such bank; `pet-pipeline mumap-bank build` makes one")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(file["header"].tobytes())
-            if header.get("format") != FORMAT:
-                raise ModelError(f"{path}: no bank of mu-maps; `pet-pipeline mumap-bank build` makes one")
-            _refuse_other_versions(path, header)
-            scale = Scale(file["mean"], file["deviation"])
-            rows, counts = file["rows"], np.array(header["slabs"], dtype=np.int64)
+        file = archives.load(path, "header", "mean", "deviation", "rows")
+        header = dict(parse_json(file["header"].tobytes()))
+        if header.get("format") != FORMAT:
+            raise ModelError(f"{path}: no bank of mu-maps; `pet-pipeline mumap-bank build` makes one")
+        _refuse_other_versions(path, header)
+        scale = Scale(file["mean"], file["deviation"])
+        rows, counts = file["rows"], np.array(header["slabs"], dtype=np.int64)
         members = tuple(
             MemberRecord(**{**entry, "shape": tuple(entry["shape"]), "axis": tuple(entry["axis"])})
             for entry in header["members"]
@@ -147,8 +146,7 @@ def read_member(path: Path, number: int, record: MemberRecord) -> AlignedMap:
         ModelError: unreadable, or not the voxels that were written.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            values = file[_name(number)]
+        values = archives.load(path, _name(number))[_name(number)]
     except _DAMAGE as error:
         raise ModelError(f"{path}: member {number} cannot be read ({type(error).__name__}); copy it again") from error
     if values.dtype != np.uint8 or checksum(values) != record.sha256:

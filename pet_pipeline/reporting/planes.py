@@ -6,7 +6,6 @@ again, with another window, without any volume. Arrays are float16, cut to the b
 
 import json
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pet_pipeline.data.files import atomic_path
+from pet_pipeline.data import archives
+from pet_pipeline.data.files import atomic_path, parse_json
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.regions import Spacing, Structure, body_region, box_around
 from pet_pipeline.types import BoolArray, Float32Array, FloatArray, IntArray
@@ -254,13 +254,12 @@ class CasePlanes:
             InputRefused: the file is missing, damaged, or of another format.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            facts = json.loads(arrays["facts"].tobytes().decode())
+            arrays = archives.load(path)
+            facts = parse_json(arrays["facts"].tobytes())
             if facts["format"] != FORMAT:
                 raise InputRefused(f"{path}: pictures of format {facts['format']}, needed is {FORMAT}: evaluate again")
             return _from_arrays(cls, arrays, facts)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputRefused(f"{path}: no picture data that can be read ({type(error).__name__})") from error
 
 
@@ -270,6 +269,11 @@ def _from_arrays(cls: type[CasePlanes], arrays: Mapping[str, npt.NDArray[Any]], 
 
     methods = tuple(facts["methods"])
     numbered = list(enumerate(methods))
+    reference = group("reference")
+    needed = {"prediction": (*PROJECTIONS, *SLICES), "difference": PROJECTIONS}
+    for kind, number, name in ((k, i, n) for k, names in needed.items() for i, _ in numbered for n in names):
+        if arrays[f"{kind}{number}.{name}"].shape != reference[name].shape:
+            raise ValueError(f"{kind} and reference differ in the shape of {name}")
     profiles = {n: arrays[f"profile_{n}"] for n in ("reference", "condition") if f"profile_{n}" in arrays}
     profiles |= {f"prediction:{m}": arrays[f"profile_prediction{i}"] for i, m in numbered}
     x, y, z = (int(i) for i in facts["focus"])
@@ -282,7 +286,7 @@ def _from_arrays(cls: type[CasePlanes], arrays: Mapping[str, npt.NDArray[Any]], 
         focus=(x, y, z),
         focus_mm=(mx, my, mz),
         focus_name=facts["focus_name"],
-        reference=group("reference"),
+        reference=reference,
         predictions={m: group(f"prediction{i}") for i, m in numbered},
         differences={m: group(f"difference{i}") for i, m in numbered},
         joint={m: arrays[f"joint{i}"] for i, m in numbered},

@@ -8,16 +8,15 @@ import base64
 import gzip
 import json
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from pet_pipeline.data.files import atomic_path
+from pet_pipeline.data import archives
+from pet_pipeline.data.files import atomic_path, parse_json
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.regions import Spacing, body_region, box_around
 from pet_pipeline.reporting import images
@@ -230,14 +229,13 @@ def _read(folder: Path, picture: Any) -> tuple[tuple[str, ...], dict[str, str], 
     if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays: dict[str, npt.NDArray[np.uint8]] = {name: stored[name] for name in stored.files}
-        facts = json.loads(arrays.pop("facts").tobytes().decode())
+        arrays = archives.load(path)
+        facts = parse_json(arrays.pop("facts").tobytes())
         if facts["format"] != FORMAT:
             return None
         volumes = {name: base64.b64encode(content.tobytes()).decode() for name, content in arrays.items()}
         return tuple(facts["methods"]), volumes, sum(a.size for a in arrays.values())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

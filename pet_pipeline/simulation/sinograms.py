@@ -5,7 +5,6 @@ counts of other doses take no memory. A sinogram is (lines, slices), lines order
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from pet_pipeline.data import archives
 from pet_pipeline.data.bids_names import dose_tag
-from pet_pipeline.data.files import atomic_path
+from pet_pipeline.data.files import atomic_path, parse_json
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.physics.attenuation import attenuation_factors
@@ -32,7 +32,7 @@ SLICE_BLOCK = 64
 
 _COUNTS = "counts_"
 _REQUIRED = ("sensitivity", "scatter", "randoms", "ct_mu_cm1", "scanner")
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_DAMAGE = (OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,21 @@ class StoredSinogram:
         if not path.is_file():
             raise UsageError(f"{path}: no such file; give a sinogram that `simulate --keep-sinograms` wrote")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                missing = [name for name in _REQUIRED if name not in file.files]
-                doses = tuple(_percent(name) for name in file.files if name.startswith(_COUNTS))
-                if missing or not doses:
-                    lacking = ", ".join(missing) or "counts"
-                    raise InputRefused(
-                        f"{path}: no {lacking} in it; needed is a sinogram that `simulate --keep-sinograms` wrote"
-                    )
-                scanner = _scanner(file, path)
-                slices = int(file["sensitivity"].shape[1])
-                return cls(path, scanner, tuple(sorted(doses)), slices, "expected" in file.files)
+            held = archives.names(path)
+            missing = [name for name in _REQUIRED if name not in held]
+            doses = tuple(_percent(name) for name in held if name.startswith(_COUNTS))
+            if missing or not doses:
+                lacking = ", ".join(missing) or "counts"
+                raise InputRefused(
+                    f"{path}: no {lacking} in it; needed is a sinogram that `simulate --keep-sinograms` wrote"
+                )
+            scanner = _scanner(path, "scanner_settings" in held)
+            lines, slices = archives.load(path, "sensitivity")["sensitivity"].shape
+            stored = cls(path, scanner, tuple(sorted(doses)), slices, "expected" in held)
+            shape = stored.ct_mu_cm1.shape
+            if lines != scanner.beam.angles * scanner.beam.bins or shape != stored.geometry.shape:
+                raise ValueError(f"{lines} lines and a map of shape {shape} are not its scanner's")
+            return stored
         except _DAMAGE as error:
             raise InputRefused(f"{path}: unreadable or truncated ({_first_line(error)}); simulate it again") from error
 
@@ -151,8 +155,7 @@ class StoredSinogram:
 
     def _read(self, name: str) -> Any:
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                return file[name]
+            return archives.load(self.path, name)[name]
         except _DAMAGE as error:
             raise InputRefused(f"{self.path}: {name} is damaged ({_first_line(error)}); simulate it again") from error
 
@@ -181,16 +184,16 @@ def _in_suv_mm(counts: FloatArray | IntArray, sensitivity: FloatArray, dose: flo
     return np.asarray(counts / (sensitivity * np.float32(dose / FULL_DOSE)), dtype=np.float32)
 
 
-def _scanner(file: Any, path: Path) -> ScannerSettings:
+def _scanner(path: Path, with_settings: bool) -> ScannerSettings:
     """The settings as stored, which may be older than the preset of that name; else the preset."""
-    if "scanner_settings" in file.files:
-        facts = json.loads(str(file["scanner_settings"]))
+    if with_settings:
+        facts = dict(parse_json(str(archives.load(path, "scanner_settings")["scanner_settings"])))
         try:
             beam, tof = ParallelBeam(**facts.pop("beam")), facts.pop("tof")
             return ScannerSettings(**facts, beam=beam, tof=None if tof is None else TofBins(**tof))
         except TypeError as error:
             raise InputRefused(f"{path}: scanner settings of another version ({error}); simulate it again") from error
-    name = str(file["scanner"])
+    name = str(archives.load(path, "scanner")["scanner"])
     if name not in SCANNERS:
         raise InputRefused(f"{path}: scanner {name!r} is no preset ({', '.join(SCANNERS)}); simulate it again")
     return SCANNERS[name]
