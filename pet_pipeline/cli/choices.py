@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from pet_pipeline.data.shards import Shard
     from pet_pipeline.inference.options import InputOptions, RelativeScale
 
 
@@ -87,7 +88,22 @@ Scale = Annotated[
 KeepIds = Annotated[
     bool, typer.Option("--keep-ids", help="DICOM output keeps the patient's ID and study; name and birth date never.")
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Do the I-th of N parts only, such as 3/8: one task of a Slurm array."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+
+
+def shard_of(text: str | None) -> "Shard":
+    """The part of the work that `--shard` names; all of it without.
+
+    Raises:
+        UsageError: not of the form i/n, or i not in 1 to n.
+    """
+    from pet_pipeline.data.shards import WHOLE, Shard
+
+    return WHOLE if text is None else Shard.parse(text)
 
 
 def input_options(

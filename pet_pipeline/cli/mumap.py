@@ -52,6 +52,7 @@ def mumap(
     fill_nan: choices.FillNan = False,
     assume_spacing: choices.AssumeSpacing = None,
     frame: choices.Frame = None,
+    shard: choices.ShardOption = None,
     json: choices.Json = False,
 ) -> None:
     """Make mu-maps of PET volumes; each lies on its input's grid, without the couch, with a sidecar.
@@ -79,7 +80,7 @@ def mumap(
         confidence=confidence,
         workers=workers,
     )
-    jobs = collect(inputs, output, MUMAP_TAG)
+    jobs = choices.shard_of(shard).of(collect(inputs, output, MUMAP_TAG))
     with messages.status("loading the model"):
         from pet_pipeline.inference.batch import run
         from pet_pipeline.inference.mumaps import MumapMaker, MumapWork

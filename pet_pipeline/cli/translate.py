@@ -60,6 +60,7 @@ def translate(
         bool, typer.Option("--dicom-out", help="Also write each result as a derived DICOM series, X_acsd_dicom/.")
     ] = False,
     keep_ids: choices.KeepIds = False,
+    shard: choices.ShardOption = None,
     json: choices.Json = False,
 ) -> None:
     """Translate PET volumes; each result lies on its input's grid, with a sidecar that tells how it was made.
@@ -79,6 +80,7 @@ def translate(
     reading = choices.input_options(
         input_unit, output_unit, weight_kg, dose_mbq, minutes, fill_nan, assume_spacing, frame, scale
     )  # fmt: skip
+    part = choices.shard_of(shard)
     options = checked(
         TranslateOptions,
         steps=steps,
@@ -98,7 +100,7 @@ def translate(
         from pet_pipeline.models.weights import load_folder
 
         folder = load_folder(model)
-        jobs = collect(inputs, output, condition=folder.description.condition)
+        jobs = part.of(collect(inputs, output, condition=folder.description.condition))
         translator = Translator.load(folder, device=device, precision=precision.value)
         work = Work(translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None)
         work.record()  # options that the model cannot follow are refused before the first file

@@ -11,7 +11,7 @@ from pet_pipeline.evaluation.case import Row
 from pet_pipeline.evaluation.report import CaseRecord, NotScored
 from pet_pipeline.inference import provenance
 from pet_pipeline.inference.casework import Outcome, Verdict, Work, score_work
-from pet_pipeline.inference.pairing import Matching, Pair, gather
+from pet_pipeline.inference.pairing import Matching, gather
 from pet_pipeline.inference.scoring import Reading
 
 _TOLD = 3
@@ -73,12 +73,23 @@ def assess(
         workers: processes; 1 works in this one.
         on_case: told each outcome as it is finished.
     """
-    works = _works(gather(matchings), reading, pictures, volumes)
+    works = planned(matchings, reading, pictures=pictures, volumes=volumes)
+    return assembled(matchings, score(works, workers, on_case))
+
+
+def score(
+    works: Sequence[Work], workers: int = 1, on_case: Callable[[Outcome], None] = lambda _: None
+) -> tuple[Outcome, ...]:
+    """The outcome of each work, in their order, scored in so many processes."""
     found: dict[int, Outcome] = {}
     for index, outcome in _done(works, workers):
         found[index] = outcome
         on_case(outcome)
-    outcomes = tuple(found[index] for index in range(len(works)))
+    return tuple(found[index] for index in range(len(works)))
+
+
+def assembled(matchings: Mapping[str, Matching], outcomes: tuple[Outcome, ...]) -> Assessment:
+    """What the outcomes of all cases, or of a shard's, say together."""
     sidecars, lines = _provenance(tuple(matchings), outcomes)
     lines = [(method, line) for method, matching in matchings.items() for line in matching.notes] + lines
     return Assessment(
@@ -109,7 +120,11 @@ def save(
     return summary
 
 
-def _works(cases: Sequence[Mapping[str, Pair]], reading: Reading, pictures: Path | None, volumes: bool) -> list[Work]:
+def planned(
+    matchings: Mapping[str, Matching], reading: Reading, *, pictures: Path | None = None, volumes: bool = False
+) -> list[Work]:
+    """One work a case; arguments as of `assess`."""
+    cases = gather(matchings)
     if pictures is None:
         return [Work(pairs, reading) for pairs in cases]
     from pet_pipeline.reporting.planes import slugs
