@@ -13,6 +13,7 @@ from pet_pipeline.cli.console import messages, print_json, progress, results
 from pet_pipeline.errors import InputRefused, PartialFailure, PetPipelineError, UsageError
 
 if TYPE_CHECKING:
+    from pet_pipeline.data.cluster import Cluster
     from pet_pipeline.data.shards import Shard
     from pet_pipeline.inference.assessment import Assessment
     from pet_pipeline.inference.casework import Outcome, Work
@@ -80,6 +81,8 @@ def evaluate(
     ] = False,
     window_suv: Annotated[float, typer.Option(min=0.1, help="Upper end of the report's grey scale, SUV.")] = 7.0,
     shard: choices.ShardOption = None,
+    engine: choices.EngineOption = choices.Engine.LOCAL,
+    ray_address: choices.RayAddress = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Score predictions against references: agreement in the body, bias by organ, recovery of lesions, per patient.
@@ -93,6 +96,7 @@ def evaluate(
     if output is None:
         raise UsageError("where to? give --output DIR for metrics.tsv, summary.json and report.html")
     part = choices.shard_of(shard)
+    cluster = choices.cluster_of(engine, ray_address, most=workers)
     folders = _methods(pred, method, compare or [])
     if quantity is Quantity.MUMAP:
         _check_mumap(kvp, reference)
@@ -102,9 +106,9 @@ def evaluate(
     scoring = Reading(quantity.value, data_range, kvp, resample, texture)
     works = planned(matchings, scoring, pictures=output / PICTURES if report else None, volumes=viewer)
     if part.count == 1:
-        outcomes, to_come = _score(works, workers), 0
+        outcomes, to_come = _score(works, workers, cluster), 0
     else:
-        outcomes, to_come = _score_shard(works, workers, part, output)
+        outcomes, to_come = _score_shard(works, workers, cluster, part, output)
     assessment = assembled(matchings, outcomes)
     for line in assessment.warnings:
         messages.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
@@ -201,7 +205,7 @@ def _match(
     return matchings
 
 
-def _score(works: "list[Work]", workers: int | None) -> "tuple[Outcome, ...]":
+def _score(works: "list[Work]", workers: int | None, cluster: "Cluster | None") -> "tuple[Outcome, ...]":
     from pet_pipeline.data.workers import available_cores
     from pet_pipeline.inference.assessment import score
 
@@ -210,11 +214,11 @@ def _score(works: "list[Work]", workers: int | None) -> "tuple[Outcome, ...]":
         def told(outcome: "Outcome") -> None:
             tick(1, outcome.verdicts[0].case_id)
 
-        return score(works, workers or min(available_cores(), MOST_WORKERS, (len(works) + 1) // 2), told)
+        return score(works, workers or min(available_cores(), MOST_WORKERS, (len(works) + 1) // 2), told, cluster)
 
 
 def _score_shard(
-    works: "list[Work]", workers: int | None, shard: "Shard", output: Path
+    works: "list[Work]", workers: int | None, cluster: "Cluster | None", shard: "Shard", output: Path
 ) -> "tuple[tuple[Outcome, ...], int]":
     """The outcomes of the whole and 0 where all shards have finished; else of this shard and how many have not."""
     from pet_pipeline.data.shards import joined
@@ -223,7 +227,7 @@ def _score_shard(
     parts = Parts.of(works, output, shard.count)
     own = parts.finished(shard.index)
     if own is None:
-        own = _score(shard.of(works), workers)
+        own = _score(shard.of(works), workers, cluster)
         parts.save(shard.index, own)
     every = [part for part in parts.every() if part is not None]
     to_come = shard.count - len(every)

@@ -28,6 +28,8 @@ def simulate(
         typer.Option(metavar="CT DSEG", help="Build the bodies from this CT (HU) and its labels; a .tsv names them."),
     ] = None,
     shard: choices.ShardOption = None,
+    engine: choices.EngineOption = choices.Engine.LOCAL,
+    ray_address: choices.RayAddress = None,
     json: choices.Json = False,
 ) -> None:
     """Simulate patients: NAC images of each dose, AC images, mu-maps, labels, and manifest.tsv.
@@ -56,12 +58,14 @@ def simulate(
         if not path.is_file():
             raise UsageError(f"{path}: no such file; --anatomy needs a CT and its labels, both NIfTI")
     part = choices.shard_of(shard)
+    cluster = choices.cluster_of(engine, ray_address, most=workers)
     with progress("simulate patients", len(part.of(range(resolved.patients)))) as tick:
         share = simulate_share(
             resolved,
             out,
             part,
             workers=workers,
+            cluster=cluster,
             anatomy=AnatomyFiles(*anatomy) if anatomy else None,
             on_patient=lambda participant: tick(1, participant),
         )

@@ -1,5 +1,6 @@
 """`pet-pipeline translate`: NAC or low-dose AC PET files to attenuation-corrected standard-dose PET files."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,8 @@ def translate(
     ] = False,
     keep_ids: choices.KeepIds = False,
     shard: choices.ShardOption = None,
+    engine: choices.EngineOption = choices.Engine.LOCAL,
+    ray_address: choices.RayAddress = None,
     json: choices.Json = False,
 ) -> None:
     """Translate PET volumes; each result lies on its input's grid, with a sidecar that tells how it was made.
@@ -94,18 +97,22 @@ def translate(
         seed=seed,
         batch_slices=_batch(batch_slices),
     )
+    cluster = choices.device_cluster_of(engine, ray_address, device)
     with messages.status("loading the model"):
-        from pet_pipeline.inference.batch import DicomOut, Work, run
+        from pet_pipeline.inference.batch import DicomOut, Work, run, run_on
         from pet_pipeline.inference.translator import Translator
         from pet_pipeline.models.weights import load_folder
 
-        folder = load_folder(model)
-        jobs = part.of(collect(inputs, output, condition=folder.description.condition))
-        translator = Translator.load(folder, device=device, precision=precision.value)
-        work = Work(translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None)
-        work.record()  # options that the model cannot follow are refused before the first file
+        def load() -> Work:
+            translator = Translator.load(model, device=device, precision=precision.value)
+            work = Work(translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None)
+            work.record()  # options that the model cannot follow are refused before the first file
+            return work
+
+        jobs = part.of(collect(inputs, output, condition=load_folder(model).description.condition))
+        do = partial(run, work=load()) if cluster is None else partial(run_on, cluster=cluster, load=load)
     with progress("translate", len(jobs)) as tick:
-        results = run(jobs, work, lambda result: tick(1, result.case_id))
+        results = do(jobs, on_case=lambda result: tick(1, result.case_id))
     report(results, json=json)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pet_pipeline.data.workers import in_processes
+from pet_pipeline.data.cluster import Cluster, spread
 from pet_pipeline.evaluation import report
 from pet_pipeline.evaluation.case import Row
 from pet_pipeline.evaluation.report import CaseRecord, NotScored
@@ -78,11 +78,14 @@ def assess(
 
 
 def score(
-    works: Sequence[Work], workers: int = 1, on_case: Callable[[Outcome], None] = lambda _: None
+    works: Sequence[Work],
+    workers: int = 1,
+    on_case: Callable[[Outcome], None] = lambda _: None,
+    cluster: Cluster | None = None,
 ) -> tuple[Outcome, ...]:
-    """The outcome of each work, in their order, scored in so many processes."""
+    """The outcome of each work, in their order, scored in so many processes or on a cluster."""
     found: dict[int, Outcome] = {}
-    for index, outcome in _done(works, workers):
+    for index, outcome in _done(works, workers, cluster):
         found[index] = outcome
         on_case(outcome)
     return tuple(found[index] for index in range(len(works)))
@@ -135,11 +138,11 @@ def planned(
     ]
 
 
-def _done(works: Sequence[Work], workers: int) -> Iterator[tuple[int, Outcome]]:
-    if min(workers, len(works)) <= 1:
+def _done(works: Sequence[Work], workers: int, cluster: Cluster | None) -> Iterator[tuple[int, Outcome]]:
+    if cluster is None and min(workers, len(works)) <= 1:
         yield from ((index, score_work(work)) for index, work in enumerate(works))
         return
-    for index, outcome in in_processes(score_work, works, workers):
+    for index, outcome in spread(score_work, works, workers=workers, cluster=cluster):
         yield index, outcome if outcome is not None else _died(works[index])
 
 

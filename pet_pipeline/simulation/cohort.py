@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pet_pipeline.configs.simulation import CohortSettings, SplitFractions
+from pet_pipeline.data.cluster import Cluster, spread
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.manifest import PATH_COLUMNS, Case, Manifest
 from pet_pipeline.data.shards import WHOLE, Shard
-from pet_pipeline.data.workers import available_cores, in_processes
+from pet_pipeline.data.workers import available_cores
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.seeding import generator
 from pet_pipeline.simulation import layout
@@ -66,6 +67,7 @@ def simulate_share(
     shard: Shard,
     *,
     workers: int | None = None,
+    cluster: Cluster | None = None,
     anatomy: AnatomyFiles | None = None,
     on_patient: Callable[[str], None] = lambda _: None,
 ) -> Share:
@@ -79,6 +81,7 @@ def simulate_share(
         root: its folder, the same for all shards.
         shard: which of the patients.
         workers: processes; None takes one a core.
+        cluster: whose cores do the work instead.
         anatomy: CT and labels from which the bodies are built, instead of drawn phantoms.
         on_patient: told each participant of the shard as it is finished (or found finished).
 
@@ -95,7 +98,7 @@ def simulate_share(
         on_patient(layout.participant_id(number))
     root.mkdir(parents=True, exist_ok=True)
     missing = [number for number in shard.of(numbers) if number not in records]
-    for number, record in _simulated(missing, settings, root, anatomy, digest, workers or available_cores()):
+    for number, record in _simulated(missing, settings, root, anatomy, digest, workers or available_cores(), cluster):
         records[number] = record
         on_patient(layout.participant_id(number))
     records |= _all_finished(root, [number for number in numbers if number not in records], digest)
@@ -139,14 +142,20 @@ def _finished(root: Path, number: int, digest: str) -> dict[str, Any] | None:
 
 
 def _simulated(
-    numbers: list[int], settings: CohortSettings, root: Path, anatomy: AnatomyFiles | None, digest: str, workers: int
+    numbers: list[int],
+    settings: CohortSettings,
+    root: Path,
+    anatomy: AnatomyFiles | None,
+    digest: str,
+    workers: int,
+    cluster: Cluster | None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and record of each patient as it is finished, in single-threaded worker processes."""
     if not numbers:
         return
     # Fresh processes even for one worker: the number of threads of a matrix product may show in its last bit.
     job = partial(_job, settings=settings, root=root, anatomy=anatomy, digest=digest)
-    for index, record in in_processes(job, numbers, workers):
+    for index, record in spread(job, numbers, workers=workers, cluster=cluster):
         if record is None:
             raise PetPipelineError(
                 f"{layout.participant_id(numbers[index])}: its process ended without a word (killed for memory?); what "

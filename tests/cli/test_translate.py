@@ -96,7 +96,8 @@ def test_shards_share_the_work_and_the_whole_finds_it_done(
     "arguments",
     [("--steps", 0), ("--views", "axial,axial"), ("--views", "top"), ("--batch-slices", "many"), ("--t-start", 1.5),
      ("--assume-spacing", "4,4"), ("--frame", "first"), ("--device", "tpu"), ("--precision", "fp16", "--device", "cpu"),
-     ("--shard", "5/4"), ("--solver", "euler"), ("--weight-kg", -70), ("--input-unit", "relative", "--output-unit", "suv")],
+     ("--solver", "euler"), ("--shard", "5/4"), ("--weight-kg", -70),
+     ("--input-unit", "relative", "--output-unit", "suv")],
     ids=lambda arguments: " ".join(map(str, arguments)),
 )  # fmt: skip
 def test_wrong_options_are_2(
