@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from pet_pipeline.data.cluster import Cluster
+    from pet_pipeline.data.shards import Shard
     from pet_pipeline.inference.options import InputOptions, RelativeScale
 
 
@@ -56,6 +59,13 @@ class Precision(StrEnum):
     FP32 = "fp32"
 
 
+class Engine(StrEnum):
+    """Where the work is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 Inputs = Annotated[
     list[Path],
     typer.Argument(help="NIfTI files, folders of them or of DICOM series, or a manifest.tsv.", show_default=False),
@@ -90,7 +100,59 @@ KeepIds = Annotated[
 AllowMixed = Annotated[
     bool, typer.Option("--allow-mixed", help="Take a manifest whose images were reconstructed in different ways.")
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Do the I-th of N parts only, such as 3/8: one task of a Slurm array."),
+]
+EngineOption = Annotated[Engine, typer.Option("--engine", help="ray: spread over the nodes of a Ray cluster.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray-address", metavar="HOST:PORT", help="Of the cluster; else RAY_ADDRESS, else one started here."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+
+
+def shard_of(text: str | None) -> "Shard":
+    """The part of the work that `--shard` names; all of it without.
+
+    Raises:
+        UsageError: not of the form i/n, or i not in 1 to n.
+    """
+    from pet_pipeline.data.shards import WHOLE, Shard
+
+    return WHOLE if text is None else Shard.parse(text)
+
+
+def cluster_of(engine: Engine, address: str | None, *, most: int | None = None) -> "Cluster | None":
+    """The Ray cluster whose cores do the work, at most so many; None: this machine without Ray.
+
+    Raises:
+        UsageError: an address without `--engine ray`.
+    """
+    from pet_pipeline.data.cluster import Cluster
+    from pet_pipeline.errors import UsageError
+
+    if engine is Engine.RAY:
+        return Cluster(address, most=most)
+    if address is not None:
+        raise UsageError(f"--ray-address {address}: only with --engine ray; give that too")
+    return None
+
+
+def device_cluster_of(engine: Engine, address: str | None, device: str) -> "Cluster | None":
+    """The Ray cluster whose devices do the work, a model on each.
+
+    Raises:
+        UsageError: an address without `--engine ray`, or one GPU by number with it.
+    """
+    from pet_pipeline.errors import UsageError
+
+    cluster = cluster_of(engine, address)
+    if cluster is None:
+        return None
+    if ":" in device:
+        raise UsageError(f"--device {device}: with --engine ray every GPU has its own worker; give auto, cuda or cpu")
+    return replace(cluster, unit="node" if device == "cpu" else "gpu")
 
 
 def input_options(

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from pet_pipeline.cli import choices
 from pet_pipeline.cli.console import messages, print_json, progress, results
 from pet_pipeline.errors import InputRefused, PartialFailure, PetPipelineError, UsageError
 
 if TYPE_CHECKING:
+    from pet_pipeline.data.cluster import Cluster
+    from pet_pipeline.data.shards import Shard
     from pet_pipeline.inference.assessment import Assessment
-    from pet_pipeline.inference.casework import Outcome
+    from pet_pipeline.inference.casework import Outcome, Work
     from pet_pipeline.inference.pairing import Matching, ReferenceKind
-    from pet_pipeline.inference.scoring import Reading
 
 REFERENCES = ("noise_free", "target")
 
@@ -78,30 +80,46 @@ def evaluate(
         bool, typer.Option("--viewer", help="Embed an interactive viewer of the volumes in the report.")
     ] = False,
     window_suv: Annotated[float, typer.Option(min=0.1, help="Upper end of the report's grey scale, SUV.")] = 7.0,
+    shard: choices.ShardOption = None,
+    engine: choices.EngineOption = choices.Engine.LOCAL,
+    ray_address: choices.RayAddress = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Score predictions against references: agreement in the body, bias by organ, recovery of lesions, per patient."""
+    """Score predictions against references: agreement in the body, bias by organ, recovery of lesions, per patient.
+
+    Shards share DIR: each keeps its scores in DIR/shards, and the one that finishes last writes the whole.
+    """
     from pet_pipeline.evaluation.report import METRICS_FILE, PICTURES, SUMMARY_FILE
-    from pet_pipeline.inference.assessment import save
+    from pet_pipeline.inference.assessment import assembled, planned, save
     from pet_pipeline.inference.scoring import Reading
 
     if output is None:
         raise UsageError("where to? give --output DIR for metrics.tsv, summary.json and report.html")
+    part = choices.shard_of(shard)
+    cluster = choices.cluster_of(engine, ray_address, most=workers)
     folders = _methods(pred, method, compare or [])
     if quantity is Quantity.MUMAP:
         _check_mumap(kvp, reference)
     if texture:
         _check_texture(quantity)
     matchings = _match(folders, ref, manifest, labels, reference, quantity)
-    assessment = _assess(
-        matchings,
-        Reading(quantity.value, data_range, kvp, resample, texture),
-        workers,
-        pictures=output / PICTURES if report else None,
-        volumes=viewer,
-    )
+    scoring = Reading(quantity.value, data_range, kvp, resample, texture)
+    works = planned(matchings, scoring, pictures=output / PICTURES if report else None, volumes=viewer)
+    if part.count == 1:
+        outcomes, to_come = _score(works, workers, cluster), 0
+    else:
+        outcomes, to_come = _score_shard(works, workers, cluster, part, output)
+    assessment = assembled(matchings, outcomes)
     for line in assessment.warnings:
         messages.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if to_come:
+        if as_json:
+            _print_json(assessment, None)
+        else:
+            line = f"shard {part}: {len(assessment.records)} cases scored; shards to come: {to_come}"
+            results.print(line, markup=False, highlight=False, soft_wrap=True)
+        _finish(assessment, output)
+        return
     if assessment.records:
         against = next(iter(matchings.values())).reference
         settings: dict[str, Any] = {
@@ -187,26 +205,33 @@ def _match(
     return matchings
 
 
-def _assess(
-    matchings: dict[str, "Matching"], reading: "Reading", workers: int | None, *, pictures: Path | None, volumes: bool
-) -> "Assessment":
+def _score(works: "list[Work]", workers: int | None, cluster: "Cluster | None") -> "tuple[Outcome, ...]":
     from pet_pipeline.data.workers import available_cores
-    from pet_pipeline.inference.assessment import assess
+    from pet_pipeline.inference.assessment import score
 
-    cases = {pair.case_id for matching in matchings.values() for pair in matching.pairs}
-    with progress("scoring", len(cases)) as tick:
+    with progress("scoring", len(works)) as tick:
 
         def told(outcome: "Outcome") -> None:
             tick(1, outcome.verdicts[0].case_id)
 
-        return assess(
-            matchings,
-            reading,
-            pictures=pictures,
-            volumes=volumes,
-            workers=workers or min(available_cores(), MOST_WORKERS, (len(cases) + 1) // 2),
-            on_case=told,
-        )
+        return score(works, workers or min(available_cores(), MOST_WORKERS, (len(works) + 1) // 2), told, cluster)
+
+
+def _score_shard(
+    works: "list[Work]", workers: int | None, cluster: "Cluster | None", shard: "Shard", output: Path
+) -> "tuple[tuple[Outcome, ...], int]":
+    """The outcomes of the whole and 0 where all shards have finished; else of this shard and how many have not."""
+    from pet_pipeline.data.shards import joined
+    from pet_pipeline.inference.parts import Parts
+
+    parts = Parts.of(works, output, shard.count)
+    own = parts.finished(shard.index)
+    if own is None:
+        own = _score(shard.of(works), workers, cluster)
+        parts.save(shard.index, own)
+    every = [part for part in parts.every() if part is not None]
+    to_come = shard.count - len(every)
+    return (own, to_come) if to_come else (tuple(joined(every)), 0)
 
 
 def _draw(output: Path, report: bool, viewer: bool, window_suv: float) -> list[Path]:
@@ -231,8 +256,9 @@ def _print_tables(assessment: "Assessment", against: str) -> None:
         print_table(table)
 
 
-def _print_json(assessment: "Assessment", output: Path) -> None:
-    scores = str(output / "metrics.tsv")
+def _print_json(assessment: "Assessment", output: Path | None) -> None:
+    """`output`: of the scores; None while shards are to come."""
+    scores = None if output is None else str(output / "metrics.tsv")
     cases = [
         {
             "input": str(verdict.prediction),

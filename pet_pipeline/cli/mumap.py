@@ -1,6 +1,7 @@
 """`pet-pipeline mumap`: NAC (or low-dose) PET files to mu-maps at 511 keV."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,9 @@ def mumap(
     fill_nan: choices.FillNan = False,
     assume_spacing: choices.AssumeSpacing = None,
     frame: choices.Frame = None,
+    shard: choices.ShardOption = None,
+    engine: choices.EngineOption = choices.Engine.LOCAL,
+    ray_address: choices.RayAddress = None,
     json: choices.Json = False,
 ) -> None:
     """Make mu-maps of PET volumes; each lies on its input's grid, without the couch, with a sidecar.
@@ -79,14 +83,19 @@ def mumap(
         confidence=confidence,
         workers=workers,
     )
-    jobs = collect(inputs, output, MUMAP_TAG)
+    jobs = choices.shard_of(shard).of(collect(inputs, output, MUMAP_TAG))
+    cluster = choices.device_cluster_of(engine, ray_address, device)
     with messages.status("loading the model"):
-        from pet_pipeline.inference.batch import run
+        from pet_pipeline.inference.batch import run, run_on
         from pet_pipeline.inference.mumaps import MumapMaker, MumapWork
 
-        maker = MumapMaker.load(model, device=device, precision=precision.value)
-        work = MumapWork(maker, options, reading, overwrite)
-        work.record()  # options that the model cannot follow are refused before the first file
+        def load() -> MumapWork:
+            maker = MumapMaker.load(model, device=device, precision=precision.value)
+            work = MumapWork(maker, options, reading, overwrite)
+            work.record()  # options that the model cannot follow are refused before the first file
+            return work
+
+        do = partial(run, work=load()) if cluster is None else partial(run_on, cluster=cluster, load=load)
     with progress("mu-maps", len(jobs)) as tick:
-        results = run(jobs, work, lambda result: tick(1, result.case_id))
+        results = do(jobs, on_case=lambda result: tick(1, result.case_id))
     report(results, json=json)

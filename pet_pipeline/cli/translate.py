@@ -1,5 +1,6 @@
 """`pet-pipeline translate`: NAC or low-dose AC PET files to attenuation-corrected standard-dose PET files."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +65,9 @@ def translate(
         bool,
         typer.Option("--bids", help="DIR becomes a BIDS derivative data set: sub-01/pet/sub-01_desc-acsd_pet.nii.gz."),
     ] = False,
+    shard: choices.ShardOption = None,
+    engine: choices.EngineOption = choices.Engine.LOCAL,
+    ray_address: choices.RayAddress = None,
     json: choices.Json = False,
 ) -> None:
     """Translate PET volumes; each result lies on its input's grid, with a sidecar that tells how it was made.
@@ -85,6 +89,7 @@ def translate(
     reading = choices.input_options(
         input_unit, output_unit, weight_kg, dose_mbq, minutes, fill_nan, assume_spacing, frame, scale
     )  # fmt: skip
+    part = choices.shard_of(shard)
     options = checked(
         TranslateOptions,
         steps=steps,
@@ -98,24 +103,28 @@ def translate(
         seed=seed,
         batch_slices=_batch(batch_slices),
     )
+    cluster = choices.device_cluster_of(engine, ray_address, device)
     with messages.status("loading the model"):
-        from pet_pipeline.inference.batch import DicomOut, Work, run
+        from pet_pipeline.inference.batch import DicomOut, Work, run, run_on
         from pet_pipeline.inference.derivatives import as_derivatives, inputs_of, write_description
         from pet_pipeline.inference.translator import Translator
         from pet_pipeline.models.weights import load_folder
 
-        folder = load_folder(model)
-        condition = folder.description.condition
-        jobs = collect(inputs_of(inputs, condition) if bids else inputs, output, condition=condition)
-        if bids:
-            jobs = as_derivatives(jobs, output)
-        translator = Translator.load(folder, device=device, precision=precision.value)
-        work = Work(translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None, bids)
-        work.record()  # options that the model cannot follow are refused before the first file
+        def load() -> Work:
+            translator = Translator.load(model, device=device, precision=precision.value)
+            work = Work(translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None, bids)
+            work.record()  # options that the model cannot follow are refused before the first file
+            return work
+
+        description = load_folder(model).description
+        condition = description.condition
+        every = collect(inputs_of(inputs, condition) if bids else inputs, output, condition=condition)
+        jobs = part.of(as_derivatives(every, output) if bids else every)
+        do = partial(run, work=load()) if cluster is None else partial(run_on, cluster=cluster, load=load)
     with progress("translate", len(jobs)) as tick:
-        results = run(jobs, work, lambda result: tick(1, result.case_id))
+        results = do(jobs, on_case=lambda result: tick(1, result.case_id))
     if bids:
-        write_description(output, jobs, f"{folder.description.name} {folder.description.version}")
+        write_description(output, jobs, f"{description.name} {description.version}")
     report(results, json=json)
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pet_pipeline.data.workers import in_processes
+from pet_pipeline.data.cluster import Cluster, spread
 from pet_pipeline.evaluation import report
 from pet_pipeline.evaluation.case import Row
 from pet_pipeline.evaluation.report import CaseRecord, NotScored
 from pet_pipeline.inference import provenance
 from pet_pipeline.inference.casework import Outcome, Verdict, Work, score_work
-from pet_pipeline.inference.pairing import Matching, Pair, gather
+from pet_pipeline.inference.pairing import Matching, gather
 from pet_pipeline.inference.scoring import Reading
 
 _TOLD = 3
@@ -73,12 +73,26 @@ def assess(
         workers: processes; 1 works in this one.
         on_case: told each outcome as it is finished.
     """
-    works = _works(gather(matchings), reading, pictures, volumes)
+    works = planned(matchings, reading, pictures=pictures, volumes=volumes)
+    return assembled(matchings, score(works, workers, on_case))
+
+
+def score(
+    works: Sequence[Work],
+    workers: int = 1,
+    on_case: Callable[[Outcome], None] = lambda _: None,
+    cluster: Cluster | None = None,
+) -> tuple[Outcome, ...]:
+    """The outcome of each work, in their order, scored in so many processes or on a cluster."""
     found: dict[int, Outcome] = {}
-    for index, outcome in _done(works, workers):
+    for index, outcome in _done(works, workers, cluster):
         found[index] = outcome
         on_case(outcome)
-    outcomes = tuple(found[index] for index in range(len(works)))
+    return tuple(found[index] for index in range(len(works)))
+
+
+def assembled(matchings: Mapping[str, Matching], outcomes: tuple[Outcome, ...]) -> Assessment:
+    """What the outcomes of all cases, or of a shard's, say together."""
     sidecars, lines = _provenance(tuple(matchings), outcomes)
     lines = [(method, line) for method, matching in matchings.items() for line in matching.notes] + lines
     return Assessment(
@@ -109,7 +123,11 @@ def save(
     return summary
 
 
-def _works(cases: Sequence[Mapping[str, Pair]], reading: Reading, pictures: Path | None, volumes: bool) -> list[Work]:
+def planned(
+    matchings: Mapping[str, Matching], reading: Reading, *, pictures: Path | None = None, volumes: bool = False
+) -> list[Work]:
+    """One work a case; arguments as of `assess`."""
+    cases = gather(matchings)
     if pictures is None:
         return [Work(pairs, reading) for pairs in cases]
     from pet_pipeline.reporting.planes import slugs
@@ -120,11 +138,11 @@ def _works(cases: Sequence[Mapping[str, Pair]], reading: Reading, pictures: Path
     ]
 
 
-def _done(works: Sequence[Work], workers: int) -> Iterator[tuple[int, Outcome]]:
-    if min(workers, len(works)) <= 1:
+def _done(works: Sequence[Work], workers: int, cluster: Cluster | None) -> Iterator[tuple[int, Outcome]]:
+    if cluster is None and min(workers, len(works)) <= 1:
         yield from ((index, score_work(work)) for index, work in enumerate(works))
         return
-    for index, outcome in in_processes(score_work, works, workers):
+    for index, outcome in spread(score_work, works, workers=workers, cluster=cluster):
         yield index, outcome if outcome is not None else _died(works[index])
 
 

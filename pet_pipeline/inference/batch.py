@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data import nifti
+from pet_pipeline.data.cluster import Cluster
 from pet_pipeline.data.derived_pet import DerivedPet, write_derived
 from pet_pipeline.data.files import held
 from pet_pipeline.data.volume import Volume
-from pet_pipeline.errors import InputRefused
+from pet_pipeline.errors import InputRefused, PetPipelineError
 from pet_pipeline.inference import outcomes, sidecar
 from pet_pipeline.inference.cautions import cautions, refuse_grid, refuse_other_correction
 from pet_pipeline.inference.derivatives import derivative_facts
@@ -24,7 +26,7 @@ from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models import devices
 from pet_pipeline.units import Unit
 
-__all__ = ["CaseResult", "Made", "Procedure", "Status", "Work", "exit_status", "failure", "run"]
+__all__ = ["CaseResult", "Made", "Procedure", "Status", "Work", "exit_status", "failure", "run", "run_on"]
 
 log = logging.getLogger(__name__)
 
@@ -205,6 +207,41 @@ def run(
             on_case(result)
             results.append(result)
     return results
+
+
+def run_on(
+    jobs: Sequence[Job],
+    cluster: Cluster,
+    load: Callable[[], Procedure],
+    on_case: Callable[[CaseResult], None] = lambda _: None,
+) -> list[CaseResult]:
+    """Do every job on a cluster; as `run`, but for the order in which cases are done.
+
+    A job whose worker was lost is done again elsewhere: what that worker had finished is skipped there, what it had
+    begun is made anew.
+
+    Args:
+        jobs: from `jobs.collect`.
+        cluster: a worker a device.
+        load: the loaded model and the options; called once a worker.
+        on_case: called after each case.
+    """
+    found: dict[int, list[CaseResult]] = {}
+    for index, results in cluster.spread(partial(_worker, load), jobs):
+        found[index] = [_lost(jobs[index])] if results is None else results
+        for result in found[index]:
+            on_case(result)
+    return [result for index in range(len(jobs)) for result in found[index]]
+
+
+def _worker(load: Callable[[], Procedure]) -> Callable[[Job], list[CaseResult]]:
+    work = load()
+    return lambda job: run([job], work)
+
+
+def _lost(job: Job) -> CaseResult:
+    message = f"{job.source}: every worker that tried it died, most likely for want of memory; try it on its own"
+    return CaseResult(job.case_id, job.source, job.target, "failed", message, PetPipelineError.exit_status)
 
 
 def _run_job(job: Job, work: Procedure) -> Iterator[CaseResult]:

@@ -2,15 +2,18 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pet_pipeline.configs.simulation import CohortSettings, SplitFractions
+from pet_pipeline.data.cluster import Cluster, spread
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.manifest import PATH_COLUMNS, Case, Manifest
-from pet_pipeline.data.workers import available_cores, in_processes
+from pet_pipeline.data.shards import WHOLE, Shard
+from pet_pipeline.data.workers import available_cores
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.seeding import generator
 from pet_pipeline.simulation import layout
@@ -21,6 +24,23 @@ from pet_pipeline.simulation.scanners import scanner
 log = logging.getLogger(__name__)
 
 GOLDEN_RATIO = (5.0**0.5 - 1.0) / 2.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one shard did for a cohort.
+
+    Attributes:
+        made: participants that it simulated.
+        kept: participants of the shard that an earlier run had finished.
+        missing: how many patients of the cohort are not there yet, those of other shards.
+        manifest: of the whole cohort; None while patients are missing.
+    """
+
+    made: tuple[str, ...]
+    kept: tuple[str, ...]
+    missing: int
+    manifest: Manifest | None
 
 
 def simulate_cohort(
@@ -34,14 +54,36 @@ def simulate_cohort(
     """Simulate the patients that are not there yet, then write manifest, participants and description.
 
     A patient's files depend on the settings and the patient's number alone, not on the workers. Killed at any moment,
-    the same call goes on; no file is ever half-written.
+    the same call goes on; no file is ever half-written. Arguments and errors: of `simulate_share`.
+    """
+    share = simulate_share(settings, root, WHOLE, workers=workers, anatomy=anatomy, on_patient=on_patient)
+    assert share.manifest is not None
+    return share.manifest
+
+
+def simulate_share(
+    settings: CohortSettings,
+    root: Path,
+    shard: Shard,
+    *,
+    workers: int | None = None,
+    cluster: Cluster | None = None,
+    anatomy: AnatomyFiles | None = None,
+    on_patient: Callable[[str], None] = lambda _: None,
+) -> Share:
+    """Simulate one shard's patients; the shard that finds all others finished writes the tables of the whole cohort.
+
+    Each shard looks after its last patient is written, so that one of them sees all; two that finish together write
+    the same tables. Where a shared file system shows files late and none did, the whole cohort's call writes them.
 
     Args:
-        settings: of the cohort.
-        root: its folder.
+        settings: of the whole cohort.
+        root: its folder, the same for all shards.
+        shard: which of the patients.
         workers: processes; None takes one a core.
+        cluster: whose cores do the work instead.
         anatomy: CT and labels from which the bodies are built, instead of drawn phantoms.
-        on_patient: told each participant as it is finished (or found finished).
+        on_patient: told each participant of the shard as it is finished (or found finished).
 
     Raises:
         UsageError: an unknown scanner; a folder that holds patients of other settings.
@@ -50,18 +92,23 @@ def simulate_cohort(
         scanner(name)
     digest = settings_digest(settings, "".join(sha256_of(path) for path in anatomy.files) if anatomy else "")
     numbers = range(settings.first_patient, settings.first_patient + settings.patients)
-    records: dict[int, dict[str, Any]] = {}
-    for number in numbers:
-        record = _finished(root, number, digest)
-        if record is not None:
-            records[number] = record
-            on_patient(layout.participant_id(number))
+    records = _all_finished(root, numbers, digest)
+    kept = [number for number in shard.of(numbers) if number in records]
+    for number in kept:
+        on_patient(layout.participant_id(number))
     root.mkdir(parents=True, exist_ok=True)
-    missing = [number for number in numbers if number not in records]
-    for number, record in _simulated(missing, settings, root, anatomy, digest, workers or available_cores()):
+    missing = [number for number in shard.of(numbers) if number not in records]
+    for number, record in _simulated(missing, settings, root, anatomy, digest, workers or available_cores(), cluster):
         records[number] = record
         on_patient(layout.participant_id(number))
-    return _write_tables(settings, root, [records[number] for number in numbers])
+    records |= _all_finished(root, [number for number in numbers if number not in records], digest)
+    whole = len(records) == len(numbers)
+    return Share(
+        tuple(map(layout.participant_id, missing)),
+        tuple(map(layout.participant_id, kept)),
+        len(numbers) - len(records),
+        _write_tables(settings, root, [records[number] for number in numbers]) if whole else None,
+    )
 
 
 def split_of(participant: str, seed: int, fractions: SplitFractions) -> str:
@@ -74,6 +121,12 @@ def split_of(participant: str, seed: int, fractions: SplitFractions) -> str:
     if place < fractions.train:
         return "train"
     return "val" if place < fractions.train + fractions.val else "test"
+
+
+def _all_finished(root: Path, numbers: Iterable[int], digest: str) -> dict[int, dict[str, Any]]:
+    """The records of those patients whose files are all there."""
+    found = {number: _finished(root, number, digest) for number in numbers}
+    return {number: record for number, record in found.items() if record is not None}
 
 
 def _finished(root: Path, number: int, digest: str) -> dict[str, Any] | None:
@@ -89,14 +142,20 @@ def _finished(root: Path, number: int, digest: str) -> dict[str, Any] | None:
 
 
 def _simulated(
-    numbers: list[int], settings: CohortSettings, root: Path, anatomy: AnatomyFiles | None, digest: str, workers: int
+    numbers: list[int],
+    settings: CohortSettings,
+    root: Path,
+    anatomy: AnatomyFiles | None,
+    digest: str,
+    workers: int,
+    cluster: Cluster | None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and record of each patient as it is finished, in single-threaded worker processes."""
     if not numbers:
         return
     # Fresh processes even for one worker: the number of threads of a matrix product may show in its last bit.
     job = partial(_job, settings=settings, root=root, anatomy=anatomy, digest=digest)
-    for index, record in in_processes(job, numbers, workers):
+    for index, record in spread(job, numbers, workers=workers, cluster=cluster):
         if record is None:
             raise PetPipelineError(
                 f"{layout.participant_id(numbers[index])}: its process ended without a word (killed for memory?); what "

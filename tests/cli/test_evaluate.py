@@ -101,6 +101,28 @@ def test_other_axis_order_in_the_file_is_the_same_place(folders):
     np.testing.assert_allclose([r.value for r in after], [r.value for r in before], rtol=1e-5, atol=1e-6)
 
 
+def test_the_last_shard_writes_what_one_run_writes(folders, monkeypatch):
+    arguments = (folders / "pred", folders / "ref", "--labels", folders / "labels", "--output")
+    _run(*arguments, folders / "whole")
+    out, error = _run(*arguments, folders / "out", "--shard", "2/3")
+    assert error is None
+    assert "shard 2/3: 1 cases scored; shards to come: 2" in out
+    out, _ = _run(*arguments, folders / "out", "--shard", "3/3", "--json")
+    assert json.loads(out)["cases"] == []
+    assert [path.name for path in (folders / "out").iterdir()] == ["shards"]
+    out, error = _run(*arguments, folders / "out", "--shard", "1/3")
+    assert error is None
+    assert "2 cases against" in out
+    expected = (folders / "whole" / "metrics.tsv").read_text()
+    assert (folders / "out" / "metrics.tsv").read_text() == expected
+    cases, same = (json.loads((folders / n / "summary.json").read_text())["cases"] for n in ("out", "whole"))
+    assert cases == same
+    # resumed: what is finished is not scored again
+    monkeypatch.setattr("pet_pipeline.inference.assessment.score_work", None)
+    assert _run(*arguments, folders / "out", "--shard", "2/3")[1] is None
+    assert (folders / "out" / "metrics.tsv").read_text() == expected
+
+
 def test_a_manifest_brings_references_and_labels(folders):
     root = folders / "cohort"
     nac = _save(root / "nac.nii.gz", _truth() / 4)

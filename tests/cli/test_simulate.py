@@ -1,5 +1,6 @@
 """`simulate`: options reach the settings, results are told, wrong options are usage errors."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,23 @@ def test_options_reach_the_cohort(tmp_path: Path) -> None:
     assert {case.scanner for case in manifest.cases} == {"heldout-4.07mm"}
 
 
+def test_shards_say_what_is_to_come_and_json_lists_the_patients(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["simulate", str(out), "--patients", "2", "--dose", "5", *SHORT]
+    first = CliRunner().invoke(app, [*command, "--shard", "1/2"])
+    assert first.exit_code == 0, first.output
+    assert "shard 1/2: 1 patients; 1 of other shards to come" in first.output
+    whole = CliRunner().invoke(app, [*command, "--json"])
+    assert json.loads(whole.stdout) == {
+        "cases": [
+            {"input": "sub-0001", "output": str(out / "sub-0001"), "status": "skipped", "message": ""},
+            {"input": "sub-0002", "output": str(out / "sub-0002"), "status": "done", "message": ""},
+        ],
+        "manifest": str(out / "manifest.tsv"),
+    }
+    assert len(Manifest.load(out / "manifest.tsv").cases) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -46,6 +64,7 @@ def test_options_reach_the_cohort(tmp_path: Path) -> None:
         (["--set", "phantom.slicess=[6,6]"], "slicess"),
         (["--anatomy", "ct.nii.gz", "organs.nii.gz"], "no such file"),
         (["--config", "no-preset"], "cohort-tiny"),
+        (["--shard", "0/4"], "needed is i/n"),
     ],
 )
 def test_usage_errors(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -74,11 +74,30 @@ def test_statuses_3_and_4(pet_pipeline: Call, make_pet: MakePet, tiny_model: Pat
     assert [case["status"] for case in json.loads(out)["cases"]] == ["refused", "done"]
 
 
+def test_shards_share_the_work_and_the_whole_finds_it_done(
+    pet_pipeline: Call, make_pet: MakePet, tiny_model: Path, tmp_path: Path
+) -> None:
+    for name in "abc":
+        make_pet(f"in/{name}.nii.gz")
+    command = (
+        "translate", tmp_path / "in", "--output", tmp_path / "out", "--model", tiny_model, "--steps", 1, "--json"
+    )  # fmt: skip
+    done = []
+    for index in (3, 1, 2, 4):
+        code, out, _ = pet_pipeline(*command, "--shard", f"{index}/4")
+        assert code == 0
+        done += [(Path(case["input"]).name[0], case["status"]) for case in json.loads(out)["cases"]]
+    assert done == [("c", "done"), ("a", "done"), ("b", "done")]
+    code, out, _ = pet_pipeline(*command)
+    assert [case["status"] for case in json.loads(out)["cases"]] == ["skipped"] * 3
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--steps", 0), ("--views", "axial,axial"), ("--views", "top"), ("--batch-slices", "many"), ("--t-start", 1.5),
      ("--assume-spacing", "4,4"), ("--frame", "first"), ("--device", "tpu"), ("--precision", "fp16", "--device", "cpu"),
-     ("--solver", "euler"), ("--weight-kg", -70), ("--input-unit", "relative", "--output-unit", "suv")],
+     ("--solver", "euler"), ("--shard", "5/4"), ("--weight-kg", -70),
+     ("--input-unit", "relative", "--output-unit", "suv")],
     ids=lambda arguments: " ".join(map(str, arguments)),
 )  # fmt: skip
 def test_wrong_options_are_2(

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pet_pipeline.data import cluster
 from pet_pipeline.data.nifti import write
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.geometry import Geometry
-from pet_pipeline.inference import assessment, casework
+from pet_pipeline.inference import casework
 from pet_pipeline.inference.assessment import assess
 from pet_pipeline.inference.pairing import Matching, pair_folders
 from pet_pipeline.inference.scoring import Reading
@@ -71,7 +72,7 @@ def test_a_process_that_dies_fails_its_case(matchings, monkeypatch):
         yield 1, function(works[1])
         yield 0, None
 
-    monkeypatch.setattr(assessment, "in_processes", mortal)
+    monkeypatch.setattr(cluster, "in_processes", mortal)
     found = assess(matchings, Reading(), workers=2)
     assert [(v.case_id, v.status) for v in found.verdicts] == [
         ("a", "failed"), ("a", "failed"), ("b", "done"), ("b", "done"),

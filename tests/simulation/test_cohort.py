@@ -1,6 +1,7 @@
 """A cohort on disk: the same bytes for any number of workers, resumable, with a manifest that others can read."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from pet_pipeline.configs.loading import load, preset_names
 from pet_pipeline.configs.simulation import CohortSettings, SplitFractions
 from pet_pipeline.data.bids_names import dose_tag
 from pet_pipeline.data.manifest import Manifest
+from pet_pipeline.data.shards import Shard
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.simulation.bodies import AnatomyFiles
-from pet_pipeline.simulation.cohort import simulate_cohort, split_of
+from pet_pipeline.simulation.cohort import simulate_cohort, simulate_share, split_of
 from pet_pipeline.simulation.layout import participant_id
 from pet_pipeline.simulation.patient import draw_scanner, settings_digest
 from pet_pipeline.simulation.scanners import SCANNERS
@@ -135,6 +137,20 @@ def test_resumes_what_is_missing_and_keeps_what_is_there(cohort: Path, tmp_path:
     simulate_cohort(settings(keep_sinograms=True), tmp_path, workers=1, on_patient=told.append)
     assert sorted(told) == ["sub-0001", "sub-0002"]
     assert kept.stat().st_mtime_ns == stamp
+    assert contents(tmp_path) == contents(cohort)
+
+
+def test_the_shard_that_sees_all_patients_writes_the_tables(cohort: Path, tmp_path: Path) -> None:
+    chosen = settings(keep_sinograms=True)
+    shutil.copytree(cohort / "sub-0002", tmp_path / "sub-0002")
+    second = simulate_share(chosen, tmp_path, Shard(2, 2), workers=1)
+    assert (second.made, second.kept, second.missing, second.manifest) == ((), ("sub-0002",), 1, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["sub-0002"]
+    with pytest.raises(UsageError, match="other settings"):
+        simulate_share(settings(seed=4), tmp_path, Shard(1, 2), workers=1)
+    shutil.copytree(cohort / "sub-0001", tmp_path / "sub-0001")
+    first = simulate_share(chosen, tmp_path, Shard(1, 2), workers=1)
+    assert (first.kept, first.missing) == (("sub-0001",), 0)
     assert contents(tmp_path) == contents(cohort)
 
 
