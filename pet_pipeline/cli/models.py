@@ -108,8 +108,7 @@ def export(
         from pet_pipeline.models.weights import load_folder
 
         folder = load_folder(name)
-        status.update(f"exporting {folder.description.name}")
-        facts = export_model(folder, output, format_.value)
+        facts = export_model(folder, output, format_.value, lambda role: status.update(f"exporting {role}"))
     if json:
         print_json(facts)
         return

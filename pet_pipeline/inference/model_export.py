@@ -25,7 +25,7 @@ def export_model(
         folder: an opened model.
         output: a new or empty folder.
         kind: a MONAI bundle, or one ONNX or torch.export file a network with `export.json` and the card beside them.
-        on_network: told each network that is done.
+        on_network: told each network before its file is made.
 
     Returns:
         `model`, `format`, `output`, and `networks`: for a bundle the ids in its configuration; else for each role its

@@ -1,4 +1,4 @@
-"""A model as MONAI's bundles want it: one tensor in, one tensor out. The configuration of an exported bundle names these.
+"""A model as MONAI's bundles want it: one tensor in, one out. The configuration of an exported bundle names these.
 
 MONAI's data loader gives a `MetaTensor`, whose affine (RAS+, mm) and file name say where the voxels lie and which case
 they are; of a plain tensor, the grid is the model's own and the case has no name.

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim
 
 from pet_pipeline.errors import ModelError, UsageError
 from pet_pipeline.models.ournet import MuUNet
@@ -90,7 +90,7 @@ def export_networks(
         folder: an opened model.
         destination: an existing folder.
         kind: `onnx`, or `torch` for the archive of `torch.export.save`, here without the pickled sample inputs.
-        on_network: told each role when its file is done.
+        on_network: told each role before its file is made.
 
     Raises:
         UsageError: a package that ONNX needs is not installed.
@@ -101,8 +101,8 @@ def export_networks(
         raise UsageError(f"--format onnx needs {', '.join(missing)}: pip install 'pet-pipeline[export]'")
     files = []
     for role in folder.description.networks:
-        files.append(_export(network(folder, role), role, destination / f"{role}{SUFFIX[kind]}", kind))
         on_network(role)
+        files.append(_export(network(folder, role), role, destination / f"{role}{SUFFIX[kind]}", kind))
     return files
 
 

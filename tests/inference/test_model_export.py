@@ -234,7 +234,7 @@ def test_every_kind_of_network_at_sizes_it_has_not_seen(kind: str, small_network
     torch.testing.assert_close(found, one(**given), rtol=0.0, atol=runtime_files.TOLERANCE)
 
 
-def test_a_mumap_model_is_no_bundle(tiny_mumap_model: Path, tmp_path: Path) -> None:
+def test_a_mumap_model_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="--format onnx or torch"):
-        export_model(load_folder(tiny_mumap_model), tmp_path / "out", "monai")
+        export_model(load_folder("phantom-mumap-5mm"), tmp_path / "out", "monai")
     assert not (tmp_path / "out").exists()
