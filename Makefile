@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 STAMP_VENV := $(VENV)/.stamp-venv
 STAMP_RUN := $(VENV)/.stamp-run
 STAMP_DEV := $(VENV)/.stamp-dev
-RUFF_PATHS := pet_pipeline tests $(wildcard benchmarks recipes)
+RUFF_PATHS := pet_pipeline tests $(wildcard benchmarks recipes docs/site)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow ci lint types layers unit model figures clean
+.PHONY: help install demo test test-slow ci lint types layers unit docs model figures clean
 .DELETE_ON_ERROR:
 
 help: ## what can be made
@@ -39,6 +39,9 @@ layers: $(STAMP_DEV) ## import-linter: a module imports only from lower floors
 
 unit: $(STAMP_DEV) ## the quick tests alone
 	$(BIN)/python -m pytest -m "not slow"
+
+docs: $(STAMP_DEV) ## the documentation site, into build/docs; it opens from disk
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 install: $(STAMP_RUN) ## the package alone, into .venv
 

@@ -50,6 +50,14 @@ class OutputUnit(StrEnum):
     BQML = "bqml"
 
 
+class ExportFormat(StrEnum):
+    """What a model is exported to."""
+
+    MONAI = "monai"
+    ONNX = "onnx"
+    TORCH = "torch"
+
+
 class Precision(StrEnum):
     """Arithmetic of the networks."""
 

@@ -1,12 +1,13 @@
-"""`pet-pipeline models`: built-in and local models, their cards and checksums."""
+"""`pet-pipeline models`: built-in and local models, their cards and checksums, and how they leave the house."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pet_pipeline.cli import choices
 
-app = typer.Typer(help="Built-in and local models: list, show, verify.", no_args_is_help=True)
+app = typer.Typer(help="Built-in and local models: list, show, verify, export.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Built-in name or model folder.", show_default=False)]
 
@@ -87,3 +88,28 @@ def verify(name: Name, json: choices.Json = False) -> None:
     for file, checksum in files.items():
         results.print(f"{checksum}  {file}", highlight=False, soft_wrap=True)
     results.print(f"{folder.description.name} {folder.description.version}: all {len(files)} files hold", style="green")
+
+
+@app.command()
+def export(
+    name: Name,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.", show_default=False)],
+    format_: Annotated[
+        choices.ExportFormat,
+        typer.Option("--format", help="monai: a bundle; onnx, torch: one file a network, compared with the original."),
+    ],
+    json: choices.Json = False,
+) -> None:
+    """Write a model as a MONAI bundle, or its networks as ONNX or torch.export files; nothing in them is pickled."""
+    from pet_pipeline.cli.console import messages, print_json, results
+
+    with messages.status("loading the model") as status:
+        from pet_pipeline.inference.model_export import export_model
+        from pet_pipeline.models.weights import load_folder
+
+        folder = load_folder(name)
+        facts = export_model(folder, output, format_.value, lambda role: status.update(f"exporting {role}"))
+    if json:
+        print_json(facts)
+        return
+    results.print(f"{facts['model']} {facts['version']} as {format_.value}: {output}", style="green", soft_wrap=True)

@@ -11,7 +11,8 @@ import numpy as np
 from pet_pipeline._version import __version__
 from pet_pipeline.data.dicom_files import PET_IMAGE_STORAGE, PRODUCT, load_pydicom, number, text
 from pet_pipeline.data.dicom_pet import CORRECTIONS, PetSeries
-from pet_pipeline.data.dicom_writing import decimal, examination, image_of, new_uid, place, save, whole_folder
+from pet_pipeline.data.dicom_writing import decimal, examination, image_of, new_uid, place, save
+from pet_pipeline.data.files import whole_folder
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.units import Unit

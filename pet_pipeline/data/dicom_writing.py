@@ -1,12 +1,7 @@
-"""What every derived DICOM series has in common: new UIDs, whose it is, where it lies, whole folders or none."""
+"""What every derived DICOM series has in common: new UIDs, whose it is, where it lies."""
 
 import hashlib
 import os
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +10,6 @@ import numpy as np
 from pet_pipeline._version import __version__
 from pet_pipeline.data.dicom_files import PRODUCT, codes, load_pydicom, text
 from pet_pipeline.data.dicom_slices import LPS_TO_RAS
-from pet_pipeline.errors import UsageError
 from pet_pipeline.geometry import Geometry
 
 _OF_EXAMINATION = (
@@ -102,33 +96,6 @@ def save(image: Any, path: Path) -> None:
     image.save_as(path, enforce_file_format=True)
     with path.open("rb") as written:
         os.fsync(written.fileno())
-
-
-@contextmanager
-def whole_folder(folder: Path, replaced: str | None = None) -> Iterator[Path]:
-    """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes when not.
-
-    Args:
-        folder: new, or empty, or with nothing in it but files to be replaced.
-        replaced: pattern of those files' names; None for none.
-
-    Raises:
-        UsageError: the folder holds something else.
-    """
-    if folder.exists():
-        there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [folder.name]
-        if not all(replaced and re.fullmatch(replaced, name) for name in there):
-            raise UsageError(f"{folder}: exists and is not empty; a series needs a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def decimal(value: float) -> str:

@@ -1,10 +1,12 @@
-"""Whole files or none: atomic writes and checksums."""
+"""Whole files and folders or none: atomic writes and checksums."""
 
 import errno
 import hashlib
 import json
 import logging
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -103,10 +105,37 @@ def _told_of(target: Path) -> Iterator[None]:
             ) from error
         if error.errno in _FULL:
             raise PetPipelineError(
-                f"{target}: cannot be written ({error.strerror}); make room, then type the same command again: finished "
-                "outputs stay"
+                f"{target}: cannot be written ({error.strerror}); make room, then type the same command again: "
+                "finished outputs stay"
             ) from error
         raise
+
+
+@contextmanager
+def whole_folder(folder: Path, replaced: str | None = None) -> Iterator[Path]:
+    """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes when not.
+
+    Args:
+        folder: new, or empty, or with nothing in it but files to be replaced.
+        replaced: pattern of those files' names; None for none.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    if folder.exists():
+        there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [folder.name]
+        if not all(replaced and re.fullmatch(replaced, name) for name in there):
+            raise UsageError(f"{folder}: exists and is not empty; needed is a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(target: Path, text: str, mode: int = 0o644) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from pet_pipeline._version import __version__
 from pet_pipeline.data.dicom_files import PRODUCT, load_pydicom
 from pet_pipeline.data.dicom_series import Series
-from pet_pipeline.data.dicom_writing import decimal, examination, image_of, new_uid, place, save, whole_folder
+from pet_pipeline.data.dicom_writing import decimal, examination, image_of, new_uid, place, save
+from pet_pipeline.data.files import whole_folder
 from pet_pipeline.data.mumap_files import axial_coverage
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused

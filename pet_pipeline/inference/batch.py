@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +11,9 @@ from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data import nifti
 from pet_pipeline.data.cluster import Cluster
 from pet_pipeline.data.derived_pet import DerivedPet, write_derived
+from pet_pipeline.data.dicom_pet import PetSeries
 from pet_pipeline.data.files import held
+from pet_pipeline.data.parametric_map import UncertaintyMap, write_uncertainty
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, PetPipelineError
 from pet_pipeline.inference import outcomes, sidecar
@@ -41,6 +43,7 @@ class Made:
     Attributes:
         images: file -> volume on the input's grid, in its output unit; the job's target among them.
         series: folder -> what is written there as a DICOM series.
+        maps: folder -> what is written there as a DICOM parametric map.
         facts: what the sidecar says besides input, model and options.
         warnings: one line each.
     """
@@ -49,6 +52,7 @@ class Made:
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     series: Mapping[Path, DerivedPet] = field(default_factory=dict)
+    maps: Mapping[Path, UncertaintyMap] = field(default_factory=dict)
 
 
 class Procedure(Protocol):
@@ -165,12 +169,21 @@ class Work:
             **({} if gpu is None else {"peak_device_memory_mb": gpu}),
             **(derivative_facts(job) if self.bids else {}),
         }
-        result = intake.outgoing(translation.volume)
-        series = {}
-        if self.dicom is not None and intake.series is not None:
-            made_by = f"{self.description.name} {self.description.version}"
-            series = {job.dicom_folder: DerivedPet(result, intake.series, made_by, self.dicom.keep_ids)}
-        return Made({job.target: result}, facts, translation.warnings, series)
+        made = Made({job.target: intake.outgoing(translation.volume)}, facts, translation.warnings)
+        if self.dicom is None or intake.series is None:
+            return made
+        made_by = f"{self.description.name} {self.description.version}"
+        return with_dicom(made, job, intake.series, made_by, keep_ids=self.dicom.keep_ids)
+
+
+def with_dicom(made: Made, job: Job, source: PetSeries, made_by: str, *, keep_ids: bool) -> Made:
+    """The same with its result as a derived series and its uncertainty, where there is one, as a parametric map."""
+    spread = made.images.get(job.uncertainty)
+    maps = {} if spread is None else {
+        job.uncertainty_dicom_folder: UncertaintyMap(spread, source, made_by, keep_ids=keep_ids)
+    }  # fmt: skip
+    series = {job.dicom_folder: DerivedPet(made.images[job.target], source, made_by, keep_ids)}
+    return replace(made, series=series, maps=maps)
 
 
 def refuse_undicom(intake: Intake, name: str) -> None:
@@ -299,6 +312,8 @@ def _made(job: Job, frame: int | None, work: Procedure, plan: Mapping[str, Any])
         nifti.write(path, volume, intake.template)
     for folder, derived in made.series.items():
         write_derived(folder, derived)
+    for folder, spread in made.maps.items():
+        write_uncertainty(folder, spread)
     sidecar.finish(job.sidecar, job.target, content)
     return CaseResult(job.case_id, job.source, job.target, "done", "; ".join(warnings))
 

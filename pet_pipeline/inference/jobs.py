@@ -21,6 +21,9 @@ OUTPUT_TAG = "_acsd"
 MUMAP_TAG = "_mumap"
 """Ends the stem of a mu-map."""
 
+UNCERTAINTY_TAG = "_std"
+"""Ends the stem of the uncertainty map beside a translation."""
+
 CONFIDENCE_TAG = "_confidence"
 """Ends the stem of the confidence beside a mu-map."""
 
@@ -52,6 +55,16 @@ class Job:
     def dicom_folder(self) -> Path:
         """Where the result is written as a DICOM series, if it is wanted."""
         return self.target.with_name(f"{stem(self.target)}_dicom")
+
+    @property
+    def uncertainty(self) -> Path:
+        """The uncertainty map beside a translation."""
+        return self.target.with_name(f"{stem(self.target)}{UNCERTAINTY_TAG}.nii.gz")
+
+    @property
+    def uncertainty_dicom_folder(self) -> Path:
+        """Where that map is written as a DICOM parametric map, if it is wanted."""
+        return self.target.with_name(f"{stem(self.uncertainty)}_dicom")
 
     @property
     def sidecar(self) -> Path:
@@ -131,7 +144,7 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
         case_id = (below / stem(file)).as_posix()
         jobs.append(Job(case_id, file, _target(output / below, stem(file), tag), tag))
     # A second run into the same folder finds the first run's results there: they are outputs, not inputs.
-    produced = {path.resolve() for job in jobs for path in (job.target, job.confidence)}
+    produced = {path.resolve() for job in jobs for path in (job.target, job.confidence, job.uncertainty)}
     inside = output.resolve() != folder.resolve() and output.resolve().is_relative_to(folder.resolve())
     jobs = [
         job

@@ -14,9 +14,9 @@ from pet_pipeline.data.dicom_files import only_series
 from pet_pipeline.data.dicom_pet import read_pet
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.geometry import Orientation
-from pet_pipeline.inference.batch import DicomOut, Work, run
-from pet_pipeline.inference.intake import take_in
-from pet_pipeline.inference.jobs import MUMAP_TAG, collect
+from pet_pipeline.inference.batch import DicomOut, Made, Work, run, with_dicom
+from pet_pipeline.inference.intake import Intake, take_in
+from pet_pipeline.inference.jobs import MUMAP_TAG, Job, collect
 from pet_pipeline.inference.options import InputOptions, RelativeScale, TranslateOptions
 from pet_pipeline.inference.pet_conversion import PetUnit, convert_pet
 from pet_pipeline.inference.scale_fit import fit_scale, read_scale
@@ -160,6 +160,29 @@ def test_translate_a_series_and_write_one(tiny_model: Path, tmp_path: Path) -> N
     (refused,) = run(collect([tmp_path / "scan.nii.gz"], tmp_path / "c"), work)
     assert refused.status == "refused"
     assert "--dicom-out needs a DICOM series" in refused.message
+
+
+class HandMade(Work):
+    """The input itself as the result, and a tenth of it as its uncertainty."""
+
+    def make(self, intake: Intake, job: Job) -> Made:
+        result = intake.outgoing(intake.volume)
+        images = {job.target: result, job.uncertainty: result.with_data(0.1 * result.data)}
+        assert intake.series is not None
+        return with_dicom(Made(images), job, intake.series, "hand 1", keep_ids=False)
+
+
+def test_an_uncertainty_map_becomes_a_parametric_map(tiny_model: Path, tmp_path: Path) -> None:
+    highdicom = pytest.importorskip("highdicom")
+    translator = Translator.load(tiny_model, device="cpu")
+    work = HandMade(translator, TranslateOptions(), InputOptions(), dicom=DicomOut())
+    (job,) = collect([series(tmp_path / "scan")], tmp_path / "out")
+    (done,) = run([job], work)
+    assert done.status == "done", done.message
+    assert job.uncertainty.name == "scan_acsd_std.nii.gz"
+    (file,) = job.uncertainty_dicom_folder.iterdir()
+    spread = highdicom.imread(file).get_volume().array
+    np.testing.assert_allclose(np.sort(spread.ravel()), np.sort(values(job.uncertainty).ravel()), rtol=1e-6)
 
 
 def test_a_fitted_factor_turns_relative_values_into_suv(tmp_path: Path) -> None:
