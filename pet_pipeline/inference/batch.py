@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data import nifti
 from pet_pipeline.data.derived_pet import DerivedPet, write_derived
+from pet_pipeline.data.files import write_json
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.inference import outcomes, sidecar
@@ -36,6 +37,7 @@ class Made:
 
     Attributes:
         images: file -> volume on the input's grid, in its output unit; the job's target among them.
+        beside: one of the other images -> what the sidecar of its own says besides what the job's says.
         series: folder -> what is written there as a DICOM series.
         facts: what the sidecar says besides input, model and options.
         warnings: one line each.
@@ -45,6 +47,7 @@ class Made:
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     series: Mapping[Path, DerivedPet] = field(default_factory=dict)
+    beside: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Procedure(Protocol):
@@ -133,13 +136,18 @@ class Work:
         sampler = self.translator.sampler(self.options).model_dump(mode="json")
         reading = self.reading.model_dump(mode="json", exclude_none=True)
         asked = {"prior_only": self.translator.prior_only(self.options), "precision": self.translator.precision_asked}
-        given = {} if self.options.nstd is None else {"nstd": self.options.nstd}
+        given: dict[str, Any] = {} if self.options.nstd is None else {"nstd": self.options.nstd}
+        if self.options.paths > 1:
+            given["paths"] = self.options.paths
+        if self.options.uncertainty:
+            given["uncertainty"] = True
         identity = {"keep_ids": True} if self.dicom is not None and self.dicom.keep_ids else {}
         return {**sampler, **given, **asked, **reading, **identity}
 
     def products(self, job: Job) -> tuple[Path, ...]:
-        """The translated image, and its series where it is wanted."""
-        return (job.target,) if self.dicom is None else (job.target, job.dicom_folder)
+        """The translated image, and where they are wanted its uncertainty and its series."""
+        deviation = (job.deviation,) if self.options.uncertainty else ()
+        return (job.target, *deviation, *(() if self.dicom is None else (job.dicom_folder,)))
 
     def make(self, intake: Intake, job: Job) -> Made:
         """Translate.
@@ -160,11 +168,15 @@ class Work:
             **({} if gpu is None else {"peak_device_memory_mb": gpu}),
         }
         result = intake.outgoing(translation.volume)
+        images, beside = {job.target: result}, {}
+        if translation.uncertainty is not None:
+            images[job.deviation] = intake.outgoing(translation.uncertainty.volume)
+            facts["uncertainty"] = beside[job.deviation] = translation.uncertainty.facts()
         series = {}
         if self.dicom is not None and intake.series is not None:
             made_by = f"{self.description.name} {self.description.version}"
             series = {job.dicom_folder: DerivedPet(result, intake.series, made_by, self.dicom.keep_ids)}
-        return Made({job.target: result}, facts, translation.warnings, series)
+        return Made(images, facts, translation.warnings, series, beside)
 
 
 def refuse_undicom(intake: Intake, name: str) -> None:
@@ -244,6 +256,11 @@ def _run_case(job: Job, frame: int | None, work: Procedure) -> CaseResult:
     job.sidecar.unlink(missing_ok=True)  # an old sidecar must not vouch for the new image
     for path, volume in made.images.items():
         nifti.write(path, volume, intake.template)
+    if work.overwrite and job.deviation not in made.images:  # an older run's map must not pass for this image's
+        for stale in (job.deviation, outcomes.sidecar_path(job.deviation)):
+            stale.unlink(missing_ok=True)
+    for path, facts in made.beside.items():
+        write_json(outcomes.sidecar_path(path), {**content, **facts})
     for folder, derived in made.series.items():
         write_derived(folder, derived)
     sidecar.finish(job.sidecar, job.target, content)

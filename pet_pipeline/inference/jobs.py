@@ -24,6 +24,9 @@ MUMAP_TAG = "_mumap"
 CONFIDENCE_TAG = "_confidence"
 """Ends the stem of the confidence beside a mu-map."""
 
+DEVIATION_TAG = "_std"
+"""Ends the stem of the uncertainty beside a translation."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -62,6 +65,11 @@ class Job:
     def confidence(self) -> Path:
         """The confidence image beside a mu-map."""
         return self.target.with_name(f"{stem(self.target)}{CONFIDENCE_TAG}.nii.gz")
+
+    @property
+    def deviation(self) -> Path:
+        """The uncertainty beside a translation: its standard deviation."""
+        return self.target.with_name(f"{stem(self.target)}{DEVIATION_TAG}.nii.gz")
 
     def for_frame(self, frame: int) -> "Job":
         """The same job for one frame of a 4D file, with an output of its own."""
@@ -130,7 +138,7 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
         case_id = (below / stem(file)).as_posix()
         jobs.append(Job(case_id, file, _target(output / below, stem(file), tag), tag))
     # A second run into the same folder finds the first run's results there: they are outputs, not inputs.
-    produced = {path.resolve() for job in jobs for path in (job.target, job.confidence)}
+    produced = {path.resolve() for job in jobs for path in (job.target, job.confidence, job.deviation)}
     inside = output.resolve() != folder.resolve() and output.resolve().is_relative_to(folder.resolve())
     jobs = [
         job
@@ -138,7 +146,8 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
         if job.source.resolve() not in produced
         and not (inside and job.source.resolve().is_relative_to(output.resolve()))
     ]
-    if all(stem(job.source).endswith((tag, f"{tag}{CONFIDENCE_TAG}")) for job in jobs):  # none, or results of series
+    results = (tag, f"{tag}{CONFIDENCE_TAG}", f"{tag}{DEVIATION_TAG}")
+    if all(stem(job.source).endswith(results) for job in jobs):  # none, or results of series
         jobs = _series_in(folder, output, tag, condition) or jobs
     if not jobs:
         raise UsageError(
