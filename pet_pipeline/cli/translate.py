@@ -41,6 +41,16 @@ def translate(
         float | None,
         typer.Option("--nstd", help="Liver NSTD of the input, for a model that takes a noise level; else measured."),
     ] = None,
+    paths: Annotated[
+        int, typer.Option("--paths", min=1, help="Draws of the noise, whose mean is the result; each takes as long.")
+    ] = 1,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Also write X_acsd_std.nii.gz: how far paths and views differ, calibrated if possible.",
+        ),
+    ] = False,
     device: choices.Device = "auto",
     precision: choices.PrecisionOption = choices.Precision.AUTO,
     batch_slices: Annotated[
@@ -101,6 +111,8 @@ def translate(
         mirror=mirror,
         nstd=nstd,
         seed=seed,
+        paths=paths,
+        uncertainty=uncertainty,
         batch_slices=_batch(batch_slices),
     )
     cluster = choices.device_cluster_of(engine, ray_address, device)

@@ -28,6 +28,9 @@ from pet_pipeline.types import View
 Progress = Callable[[int, int], None]
 """Called after every network evaluation with (evaluations done, evaluations in all)."""
 
+Opinion = Callable[[Tensor], None]
+"""Called with each view's own x_0 (x, y, z) of a path's last step: what the views are before they are one."""
+
 Box = tuple[slice, slice, slice]
 
 
@@ -115,32 +118,89 @@ def sample_volume(
     Raises:
         ValueError: no denoiser for one of the views, or a start from a prior that is not there.
     """
-    of_views = _stacks(task, denoisers, settings, batch_slices, feature_bytes)
-    stacks = [stack for of_view in of_views for stack in of_view]
+    paths = sample_paths(
+        task, denoisers, settings, [generator], batch_slices=batch_slices, feature_bytes=feature_bytes,
+        progress=progress,
+    )  # fmt: skip
+    return next(paths)
+
+
+@torch.inference_mode()
+def sample_paths(
+    task: Task,
+    denoisers: Sequence[ViewDenoiser],
+    settings: SamplerSettings,
+    generators: Sequence[torch.Generator],
+    *,
+    batch_slices: int = 16,
+    feature_bytes: int = 2 << 30,
+    progress: Progress | None = None,
+    on_view: Opinion | None = None,
+) -> Iterator[Tensor]:
+    """Draw one volume a generator, each like `sample_volume` with that generator; one is held at a time.
+
+    The condition's features do not depend on the noise: while memory allows they are computed once for all paths. A
+    network call holds slices of one path: those already fill it.
+
+    Args:
+        task: the volume to translate.
+        denoisers: the networks.
+        settings: solver, steps, fusion, start, views, windows.
+        generators: of each path, the source of all its noise.
+        batch_slices: slices a network call.
+        feature_bytes: at most so much memory for kept condition features, all views together.
+        progress: told after every network call; its total is of all paths.
+        on_view: told what each view says by itself.
+
+    Raises:
+        ValueError: as `sample_volume`.
+    """
+    stacks = _stacks(task, denoisers, settings, batch_slices, feature_bytes)
+    calls = len(generators) * settings.steps * sum(stack.calls for of_view in stacks for stack in of_view)
+    count = _Counter(progress, calls)
+    for generator in generators:
+        yield _draw(task, stacks, settings, generator, count, on_view)
+
+
+def _draw(
+    task: Task,
+    stacks: Sequence[Sequence["_Stack"]],
+    settings: SamplerSettings,
+    generator: torch.Generator,
+    count: "_Counter",
+    on_view: Opinion | None,
+) -> Tensor:
+    """One path: its sample at t = 0."""
     box = _box_of(task)
     t_start = settings.t_start if settings.start == "prior" else 1.0
-    times = time_grid(t_start, settings.steps)
     x_t = _start(task, settings, t_start, generator)
-    count = _Counter(progress, settings.steps * sum(stack.calls for stack in stacks))
     predicted = torch.empty_like(x_t)
-    together = settings.fusion == "x0"
-    groups = [stacks] if together else of_views  # whose predictions share a step
-    before: list[Estimate | None] = [None] * len(groups)
-    for t, s in pairwise(times):
+    before: list[Estimate | None] = [None] * len(stacks)
+    for t, s in pairwise(time_grid(t_start, settings.steps)):
         time = torch.tensor(t, device=x_t.device, dtype=torch.float64)
         seen = task.objective.network_input(x_t, time, task.shift)
-        arrived = []
-        for i, group in enumerate(groups):
+        opinions = []
+        for of_view in stacks:
             predicted.zero_()
-            for stack in group:
-                stack.add_prediction(predicted, seen, t, 1.0 / len(group), count)
-            x_0 = _fill_air(task.objective.to_x0(predicted, x_t, time, task.shift), task, box)
-            now = Estimate(x_0, t)
+            for stack in of_view:
+                stack.add_prediction(predicted, seen, t, 1.0 / len(of_view), count)
+            opinions.append(task.objective.to_x0(predicted, x_t, time, task.shift))
+            if on_view is not None and s == 0.0:
+                on_view(_fill_air(opinions[-1], task, box))
+        if settings.fusion == "x0":
+            opinions = [_mean(opinions)]
+        arrived = []
+        for i, x_0 in enumerate(opinions):
+            now = Estimate(_fill_air(x_0, task, box), t)
             noise = standard_normal(x_t, generator) if needs_noise(settings.solver, s) else None
             arrived.append(step(settings.solver, x_t, now, s, before=before[i], noise=noise))
             before[i] = now
-        x_t = arrived[0] if len(arrived) == 1 else torch.stack(arrived).mean(0)
+        x_t = _mean(arrived)
     return x_t
+
+
+def _mean(volumes: Sequence[Tensor]) -> Tensor:
+    return volumes[0] if len(volumes) == 1 else torch.stack(list(volumes)).mean(0)
 
 
 class _Counter:

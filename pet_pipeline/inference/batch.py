@@ -12,7 +12,7 @@ from pet_pipeline.data import nifti
 from pet_pipeline.data.cluster import Cluster
 from pet_pipeline.data.derived_pet import DerivedPet, write_derived
 from pet_pipeline.data.dicom_pet import PetSeries
-from pet_pipeline.data.files import held
+from pet_pipeline.data.files import held, write_json
 from pet_pipeline.data.parametric_map import UncertaintyMap, write_uncertainty
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, PetPipelineError
@@ -42,6 +42,7 @@ class Made:
 
     Attributes:
         images: file -> volume on the input's grid, in its output unit; the job's target among them.
+        beside: one of the other images -> what the sidecar of its own says besides what the job's says.
         series: folder -> what is written there as a DICOM series.
         maps: folder -> what is written there as a DICOM parametric map.
         facts: what the sidecar says besides input, model and options.
@@ -52,6 +53,7 @@ class Made:
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     series: Mapping[Path, DerivedPet] = field(default_factory=dict)
+    beside: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
     maps: Mapping[Path, UncertaintyMap] = field(default_factory=dict)
 
 
@@ -142,13 +144,18 @@ class Work:
         sampler = self.translator.sampler(self.options).model_dump(mode="json")
         reading = self.reading.model_dump(mode="json", exclude_none=True)
         asked = {"prior_only": self.translator.prior_only(self.options), "precision": self.translator.precision_asked}
-        given = {} if self.options.nstd is None else {"nstd": self.options.nstd}
+        given: dict[str, Any] = {} if self.options.nstd is None else {"nstd": self.options.nstd}
+        if self.options.paths > 1:
+            given["paths"] = self.options.paths
+        if self.options.uncertainty:
+            given["uncertainty"] = True
         identity = {"keep_ids": True} if self.dicom is not None and self.dicom.keep_ids else {}
         return {**sampler, **given, **asked, **reading, **identity}
 
     def products(self, job: Job) -> tuple[Path, ...]:
-        """The translated image, and its series where it is wanted."""
-        return (job.target,) if self.dicom is None else (job.target, job.dicom_folder)
+        """The translated image, and where they are wanted its uncertainty and its series."""
+        deviation = (job.deviation,) if self.options.uncertainty else ()
+        return (job.target, *deviation, *(() if self.dicom is None else (job.dicom_folder,)))
 
     def make(self, intake: Intake, job: Job) -> Made:
         """Translate.
@@ -169,7 +176,11 @@ class Work:
             **({} if gpu is None else {"peak_device_memory_mb": gpu}),
             **(derivative_facts(job) if self.bids else {}),
         }
-        made = Made({job.target: intake.outgoing(translation.volume)}, facts, translation.warnings)
+        images, beside = {job.target: intake.outgoing(translation.volume)}, {}
+        if translation.uncertainty is not None:
+            images[job.deviation] = intake.outgoing(translation.uncertainty.volume)
+            facts["uncertainty"] = beside[job.deviation] = translation.uncertainty.facts()
+        made = Made(images, facts, translation.warnings, beside=beside)
         if self.dicom is None or intake.series is None:
             return made
         made_by = f"{self.description.name} {self.description.version}"
@@ -178,9 +189,9 @@ class Work:
 
 def with_dicom(made: Made, job: Job, source: PetSeries, made_by: str, *, keep_ids: bool) -> Made:
     """The same with its result as a derived series and its uncertainty, where there is one, as a parametric map."""
-    spread = made.images.get(job.uncertainty)
+    spread = made.images.get(job.deviation)
     maps = {} if spread is None else {
-        job.uncertainty_dicom_folder: UncertaintyMap(spread, source, made_by, keep_ids=keep_ids)
+        job.deviation_dicom_folder: UncertaintyMap(spread, source, made_by, keep_ids=keep_ids)
     }  # fmt: skip
     series = {job.dicom_folder: DerivedPet(made.images[job.target], source, made_by, keep_ids)}
     return replace(made, series=series, maps=maps)
@@ -310,6 +321,11 @@ def _made(job: Job, frame: int | None, work: Procedure, plan: Mapping[str, Any])
     job.sidecar.unlink(missing_ok=True)  # an old sidecar must not vouch for the new image
     for path, volume in made.images.items():
         nifti.write(path, volume, intake.template)
+    if work.overwrite and job.deviation not in made.images:  # an older run's map must not pass for this image's
+        for stale in (job.deviation, outcomes.sidecar_path(job.deviation)):
+            stale.unlink(missing_ok=True)
+    for path, facts in made.beside.items():
+        write_json(outcomes.sidecar_path(path), {**content, **facts})
     for folder, derived in made.series.items():
         write_derived(folder, derived)
     for folder, spread in made.maps.items():

@@ -21,11 +21,11 @@ OUTPUT_TAG = "_acsd"
 MUMAP_TAG = "_mumap"
 """Ends the stem of a mu-map."""
 
-UNCERTAINTY_TAG = "_std"
-"""Ends the stem of the uncertainty map beside a translation."""
-
 CONFIDENCE_TAG = "_confidence"
 """Ends the stem of the confidence beside a mu-map."""
+
+DEVIATION_TAG = "_std"
+"""Ends the stem of the uncertainty beside a translation."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,6 @@ class Job:
         return self.target.with_name(f"{stem(self.target)}_dicom")
 
     @property
-    def uncertainty(self) -> Path:
-        """The uncertainty map beside a translation."""
-        return self.target.with_name(f"{stem(self.target)}{UNCERTAINTY_TAG}.nii.gz")
-
-    @property
-    def uncertainty_dicom_folder(self) -> Path:
-        """Where that map is written as a DICOM parametric map, if it is wanted."""
-        return self.target.with_name(f"{stem(self.uncertainty)}_dicom")
-
-    @property
     def sidecar(self) -> Path:
         """The output's sidecar, written last."""
         return self.target.with_name(stem(self.target) + ".json")
@@ -75,6 +65,16 @@ class Job:
     def confidence(self) -> Path:
         """The confidence image beside a mu-map."""
         return self.target.with_name(f"{stem(self.target)}{CONFIDENCE_TAG}.nii.gz")
+
+    @property
+    def deviation(self) -> Path:
+        """The uncertainty beside a translation: its standard deviation."""
+        return self.target.with_name(f"{stem(self.target)}{DEVIATION_TAG}.nii.gz")
+
+    @property
+    def deviation_dicom_folder(self) -> Path:
+        """Where that is written as a DICOM parametric map, if it is wanted."""
+        return self.target.with_name(f"{stem(self.deviation)}_dicom")
 
     def for_frame(self, frame: int) -> "Job":
         """The same job for one frame of a 4D file, with an output of its own."""
@@ -144,7 +144,7 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
         case_id = (below / stem(file)).as_posix()
         jobs.append(Job(case_id, file, _target(output / below, stem(file), tag), tag))
     # A second run into the same folder finds the first run's results there: they are outputs, not inputs.
-    produced = {path.resolve() for job in jobs for path in (job.target, job.confidence, job.uncertainty)}
+    produced = {path.resolve() for job in jobs for path in (job.target, job.confidence, job.deviation)}
     inside = output.resolve() != folder.resolve() and output.resolve().is_relative_to(folder.resolve())
     jobs = [
         job
@@ -152,7 +152,8 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
         if job.source.resolve() not in produced
         and not (inside and job.source.resolve().is_relative_to(output.resolve()))
     ]
-    if all(stem(job.source).endswith((tag, f"{tag}{CONFIDENCE_TAG}")) for job in jobs):  # none, or results of series
+    results = (tag, f"{tag}{CONFIDENCE_TAG}", f"{tag}{DEVIATION_TAG}")
+    if all(stem(job.source).endswith(results) for job in jobs):  # none, or results of series
         jobs = _series_in(folder, output, tag, condition) or jobs
     if not jobs:
         raise UsageError(

@@ -34,6 +34,8 @@ class TranslateOptions(Settings):
         None, description="slices a network call; None: by device. Alters no result"
     )
     prior_only: bool = Field(False, description="the CNN prior is the output: no diffusion")
+    paths: PositiveInt = Field(1, description="draws of the noise; the result is their mean")
+    uncertainty: bool = Field(False, description="also the spread of paths and views, as a standard deviation")
 
     def sampler(self, recommended: SamplerSettings) -> SamplerSettings:
         """The model's recommended sampler with everything that was asked for put in its place.

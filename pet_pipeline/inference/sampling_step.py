@@ -1,12 +1,13 @@
 """The multi-view sampler on one volume: networks made callables of one precision, batches that fit into memory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from pet_pipeline.configs.schema import SamplerSettings
-from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser, sample_volume
+from pet_pipeline.diffusion.multipath import Paths, average_paths
+from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser
 from pet_pipeline.models.devices import Compute
 from pet_pipeline.models.memory import halving
 from pet_pipeline.models.unet25d import UNet25d
@@ -41,19 +42,24 @@ def draw(
     denoisers: Mapping[View, ViewDenoiser],
     settings: SamplerSettings,
     compute: Compute,
-    seed: int,
+    seeds: Sequence[int],
+    of_sample: Callable[[Tensor], Tensor],
     *,
+    views_apart: bool = False,
     batch_slices: int | None = None,
     progress: Progress | None = None,
-) -> Tensor:
-    """One sample of the volume, (x, y, z) float32, normalised.
+) -> Paths:
+    """One path of the volume a seed, taken together.
 
     Args:
         task: condition, prior and objective on `compute.device`.
         denoisers: at least the views of `settings.views`.
         settings: resolved.
         compute: device and precision.
-        seed: of all noise, which is drawn on the CPU: the same on every device, and again when a batch did not fit.
+        seeds: of each path's noise, which is drawn on the CPU: the same on every device, and again when a batch did
+            not fit.
+        of_sample: from a normalised sample to what is averaged.
+        views_apart: whether the views' own results are compared, too.
         batch_slices: first batch tried; None: by device.
         progress: told after every network call.
 
@@ -63,11 +69,12 @@ def draw(
     first = batch_slices if batch_slices is not None else BATCH_SLICES[compute.device.type]
     used = [denoisers[View(name)] for name in settings.views]
 
-    def attempt(batch: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
+    def attempt(batch: int) -> Paths:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         room = FEATURE_BYTES * batch // first
-        return sample_volume(
-            task, used, settings, generator, batch_slices=batch, feature_bytes=room, progress=progress
+        return average_paths(
+            task, used, settings, generators, of_sample, views_apart=views_apart, batch_slices=batch,
+            feature_bytes=room, progress=progress,
         )  # fmt: skip
 
     return halving(attempt, first, "--batch-slices")

@@ -16,6 +16,7 @@ from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.framing import Frame
 from pet_pipeline.data.normalisation import Normalisation
 from pet_pipeline.data.volume import Volume
+from pet_pipeline.diffusion.multipath import Paths
 from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.errors import ModelError, UsageError
@@ -25,12 +26,20 @@ from pet_pipeline.inference.defaults import DEFAULT_MODEL
 from pet_pipeline.inference.framed import framed
 from pet_pipeline.inference.noise_level import InputNoise, input_noise
 from pet_pipeline.inference.options import TranslateOptions
+from pet_pipeline.inference.uncertainty import (
+    Uncertainty,
+    calibrated_deviation,
+    calibration_for,
+    pooled_deviation,
+    sources_of,
+)
 from pet_pipeline.models import devices, memory, prior_step
 from pet_pipeline.models.prior3d import Prior3d
 from pet_pipeline.models.unet25d import UNet25d
 from pet_pipeline.models.weights import DESCRIPTION_FILE, ModelFolder, load_folder, network
 from pet_pipeline.seeding import derive_seed
 from pet_pipeline.types import Float32Array, View
+from pet_pipeline.units import Unit
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +58,7 @@ class Translation:
         normalisation: its parameters, for the record.
         sampler: resolved settings; None where the prior is the result.
         noise: what the denoisers were told of the input's noise; None where they take no noise level.
+        uncertainty: how sure it is; None where it was not asked for.
         timing_s: seconds a stage.
         peak_memory_mb: peak resident memory of the process, MB.
         peak_device_memory_mb: peak memory on the GPU, MB; None on the CPU.
@@ -65,6 +75,7 @@ class Translation:
     peak_memory_mb: float
     peak_device_memory_mb: float | None
     warnings: tuple[str, ...] = ()
+    uncertainty: Uncertainty | None = None
 
     @property
     def prior(self) -> Volume:
@@ -165,15 +176,19 @@ class Translator:
         """The resolved sampler.
 
         Raises:
-            UsageError: a view that the model lacks, a noise level that it does not take, or a start at a time that it
-                was not trained for.
+            UsageError: a view that the model lacks, a noise level that it does not take, a start at a time that it
+                was not trained for, or an uncertainty where nothing can differ.
         """
         description = self.model.description
         settings = options.sampler(description.sampler)
         if options.nstd is not None and not self.noise_embedding:
             raise UsageError(f"--nstd {options.nstd:g}: {description.name} takes no noise level; leave it out")
         if self.prior_only(options):
+            if options.uncertainty:
+                raise UsageError(f"--uncertainty: the prior of {description.name} is one estimate, without a spread")
             return settings
+        if options.uncertainty and options.paths == 1 and len(settings.views) == 1:
+            raise UsageError("--uncertainty: one path of one view has no spread; give --paths 2 or more, or more views")
         missing = [name for name in settings.views if View(name) not in self.denoisers]
         if missing:
             present = ", ".join(view.value for view in self.denoisers)
@@ -223,7 +238,8 @@ class Translator:
             condition = normalisation.forward(torch.from_numpy(seen.condition).to(device))
         with watch.stage("prior", device):
             prior = self._prior(condition, mirror=sampler.mirror)
-        result, used, noise = prior, None, None
+        of_target = normalisation.of_target
+        result, used, noise, paths = _activity(prior, of_target), None, None, None
         if not self.prior_only(options):
             if self.noise_embedding:
                 with watch.stage("noise level", device):
@@ -232,30 +248,57 @@ class Translator:
                 used = sampler
                 body = torch.from_numpy(frame.mask).to(device)
                 task = Task(condition, self.objective, prior=prior, residual=self.residual, body=body)
-                seed = derive_seed(options.seed, case_id, "sampling")
-                result = sampling_step.draw(
+                paths = sampling_step.draw(
                     task,
                     self._view_denoisers(noise),
                     sampler,
                     self.compute,
-                    seed,
+                    path_seeds(options.seed, case_id, options.paths),
+                    lambda normalised: of_target.inverse(normalised).clamp_min(0.0),
+                    views_apart=options.uncertainty,
                     batch_slices=options.batch_slices,
                     progress=progress,
                 )
+                result = paths.mean.cpu().numpy()
         with watch.stage("back", device):
-            out = frame.inverse(_activity(result, normalisation.of_target), volume.unit)
+            out = frame.inverse(result, volume.unit)
+        uncertainty = None
+        if options.uncertainty and paths is not None:
+            with watch.stage("uncertainty", device):
+                uncertainty = self._uncertainty(paths, frame, volume.unit, of_target.scale, sampler, options.paths)
         return Translation(
             volume=out,
             frame=frame,
-            prior_box=_activity(prior, normalisation.of_target),
+            prior_box=_activity(prior, of_target),
             normalisation=asdict(normalisation),
             sampler=used,
             noise=noise,
             timing_s=watch.seconds,
             peak_memory_mb=memory.host_peak_mb(),
             peak_device_memory_mb=memory.device_peak_mb(device),
-            warnings=(*body_cautions(frame, volume.unit, seen.far), *(() if noise is None else noise.cautions)),
+            warnings=(
+                *body_cautions(frame, volume.unit, seen.far),
+                *(() if noise is None else noise.cautions),
+                *(() if uncertainty is None else uncertainty.warnings),
+            ),
+            uncertainty=uncertainty,
         )
+
+    def _uncertainty(
+        self, paths: Paths, frame: Frame, unit: Unit, scale: float, sampler: SamplerSettings, count: int
+    ) -> Uncertainty:
+        """The map of a draw, calibrated where the model can, on the input's grid."""
+        sources = sources_of(paths)
+        warnings = []
+        if count == 1:
+            warnings.append("uncertainty of one path: it is how much the views disagree before they are averaged")
+        deviation = pooled_deviation(paths, frame.grid.spacing_mm)
+        calibration, why = calibration_for(self.model.description.calibration, sampler, count)
+        if calibration is None:
+            warnings.append(f"the uncertainty is not calibrated: {why}")
+        else:
+            deviation = calibrated_deviation(paths.mean.cpu().numpy(), deviation, frame.mask, scale, calibration)
+        return Uncertainty(frame.inverse(deviation, unit), sources, count, calibration, tuple(warnings))
 
     def _view_denoisers(self, noise: InputNoise | None) -> dict[View, ViewDenoiser]:
         """The networks as the sampler wants them, told the volume's noise level if they take one and it is known."""
@@ -272,6 +315,12 @@ class Translator:
             other = prior_step.estimate(self.prior_network, condition.flip(0), self.compute, self.multiple)
             prior = (prior + other.flip(0)) / 2.0
         return prior
+
+
+def path_seeds(seed: int, case_id: str, paths: int) -> list[int]:
+    """Of each path's noise: the first is that of a translation with one path, however many follow."""
+    first = derive_seed(seed, case_id, "sampling")
+    return [first, *(derive_seed(seed, case_id, "sampling", path) for path in range(1, paths))]
 
 
 def _activity(normalised: torch.Tensor, normalisation: Normalisation) -> Float32Array:

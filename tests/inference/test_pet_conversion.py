@@ -167,7 +167,7 @@ class HandMade(Work):
 
     def make(self, intake: Intake, job: Job) -> Made:
         result = intake.outgoing(intake.volume)
-        images = {job.target: result, job.uncertainty: result.with_data(0.1 * result.data)}
+        images = {job.target: result, job.deviation: result.with_data(0.1 * result.data)}
         assert intake.series is not None
         return with_dicom(Made(images), job, intake.series, "hand 1", keep_ids=False)
 
@@ -179,10 +179,10 @@ def test_an_uncertainty_map_becomes_a_parametric_map(tiny_model: Path, tmp_path:
     (job,) = collect([series(tmp_path / "scan")], tmp_path / "out")
     (done,) = run([job], work)
     assert done.status == "done", done.message
-    assert job.uncertainty.name == "scan_acsd_std.nii.gz"
-    (file,) = job.uncertainty_dicom_folder.iterdir()
+    assert job.deviation.name == "scan_acsd_std.nii.gz"
+    (file,) = job.deviation_dicom_folder.iterdir()
     spread = highdicom.imread(file).get_volume().array
-    np.testing.assert_allclose(np.sort(spread.ravel()), np.sort(values(job.uncertainty).ravel()), rtol=1e-6)
+    np.testing.assert_allclose(np.sort(spread.ravel()), np.sort(values(job.deviation).ravel()), rtol=1e-6)
 
 
 def test_a_fitted_factor_turns_relative_values_into_suv(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_memory_that_runs_out_halves_the_batch_and_draws_the_same(
 ) -> None:
     expected = translator.translate(volume).volume.data
     tried: list[int] = []
-    real = sampling_step.sample_volume
+    real = sampling_step.average_paths
 
     def scarce(limit: int) -> Callable[..., object]:
         def sample(*args: object, batch_slices: int, **kwargs: object) -> object:
@@ -113,11 +113,11 @@ def test_memory_that_runs_out_halves_the_batch_and_draws_the_same(
 
         return sample
 
-    monkeypatch.setattr(sampling_step, "sample_volume", scarce(5))
+    monkeypatch.setattr(sampling_step, "average_paths", scarce(5))
     found = translator.translate(volume, TranslateOptions(batch_slices=16)).volume.data
     assert tried == [16, 8, 4]
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    monkeypatch.setattr(sampling_step, "sample_volume", scarce(0))
+    monkeypatch.setattr(sampling_step, "average_paths", scarce(0))
     with pytest.raises(OutOfMemory, match="--batch-slices"):
         translator.translate(volume, TranslateOptions(batch_slices=2))
 
@@ -128,7 +128,7 @@ def test_an_error_that_is_not_memory_is_not_retried(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("shapes do not agree")
 
-    monkeypatch.setattr(sampling_step, "sample_volume", broken)
+    monkeypatch.setattr(sampling_step, "average_paths", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         translator.translate(volume)
 

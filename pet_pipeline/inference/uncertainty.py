@@ -1,0 +1,109 @@
+"""The uncertainty of a translation: the spread of its paths and views, calibrated where the model knows how."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from pet_pipeline.configs.schema import SamplerSettings
+from pet_pipeline.configs.uncertainty import SpreadCalibration
+from pet_pipeline.data.volume import Volume
+from pet_pipeline.diffusion.multipath import Paths
+from pet_pipeline.evaluation.recalibration import calibrated
+from pet_pipeline.types import BoolArray, Float32Array
+
+LABEL = "sampling spread; excludes model and scale error"
+
+CALIBRATED_LABEL = "sampling spread, calibrated on cases with a reference; excludes what those cases do not have"
+
+POOLING_MM = 5.0
+"""Standard deviation of the Gaussian over which variances are averaged: three views, or a few paths, tell a voxel's
+variance badly. On simulated patients it raises the partial rank correlation with the error from 0.17 to 0.22."""
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """How sure a translation is.
+
+    Attributes:
+        volume: standard deviation on the input's grid, in the translation's unit; 0 outside the box around the body.
+        sources: what it is the spread of: `paths`, `views`.
+        paths: their number.
+        calibration: what was applied; None: the bare spread.
+        warnings: one line each.
+    """
+
+    volume: Volume
+    sources: tuple[str, ...]
+    paths: int
+    calibration: SpreadCalibration | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What the map is, in one line."""
+        return LABEL if self.calibration is None else CALIBRATED_LABEL
+
+    def facts(self) -> dict[str, Any]:
+        """What sidecars say of it."""
+        known: Mapping[int, float] = {} if self.calibration is None else self.calibration.half_widths
+        return {
+            "label": self.label,
+            "calibrated": self.calibration is not None,
+            "sources": list(self.sources),
+            "paths": self.paths,
+            "pooled_mm": POOLING_MM,
+            **({"interval_half_widths_sd": {f"{level} %": width for level, width in known.items()}} if known else {}),
+        }
+
+
+def sources_of(paths: Paths) -> tuple[str, ...]:
+    """Which spreads there are: `paths`, `views`, or both."""
+    known = {"paths": paths.between_paths, "views": paths.between_views}
+    return tuple(name for name, variance in known.items() if variance is not None)
+
+
+def pooled_deviation(paths: Paths, spacing_mm: tuple[float, float, float]) -> Float32Array:
+    """The standard deviation of a draw: variances between paths and between views added, averaged over `POOLING_MM`.
+
+    Args:
+        paths: with one variance at least.
+        spacing_mm: of their grid.
+
+    Returns:
+        (x, y, z), in the unit of the paths.
+    """
+    variances = [one for one in (paths.between_paths, paths.between_views) if one is not None]
+    total = sum(variances[1:], start=variances[0]).cpu().numpy()
+    pooled = ndimage.gaussian_filter(total, [POOLING_MM / s for s in spacing_mm], mode="nearest")
+    deviation: Float32Array = np.sqrt(np.maximum(pooled, 0.0)).astype(np.float32)
+    return deviation
+
+
+def calibration_for(
+    calibration: SpreadCalibration | None, sampler: SamplerSettings, paths: int
+) -> tuple[SpreadCalibration | None, str]:
+    """The model's calibration if it holds for this sampling, else None and why, in words."""
+    if calibration is None:
+        return None, "the model has no calibration (pet-pipeline calibrate fits one)"
+    if not calibration.holds_for(sampler, paths):
+        return None, (
+            f"the model's calibration is for {calibration.paths} path{'s' if calibration.paths > 1 else ''} of its own "
+            f"sampler, not for these {paths}: calibrate it for them"
+        )
+    return calibration, ""
+
+
+def calibrated_deviation(
+    activity: Float32Array, deviation: Float32Array, body: BoolArray, scale: float, calibration: SpreadCalibration
+) -> Float32Array:
+    """The deviation that errors keep to; all (x, y, z), activity and deviation in one unit, of which `scale` is some.
+
+    Outside the body the spread stays as it is: nothing was fitted there.
+    """
+    fitted = deviation.copy()
+    inside = calibrated(activity[body] / scale, deviation[body] / scale, calibration.bins) * scale
+    fitted[body] = inside.astype(np.float32)
+    return fitted

@@ -1,0 +1,175 @@
+"""The uncertainty map of a translation: its grid, unit, sources and words; calibrated by the model's own numbers."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from tiny_pet import SHAPE, phantom_array
+
+from pet_pipeline.configs.uncertainty import SpreadBin, SpreadCalibration
+from pet_pipeline.data.volume import Volume
+from pet_pipeline.diffusion.multipath import Paths
+from pet_pipeline.errors import UsageError
+from pet_pipeline.geometry import Geometry
+from pet_pipeline.inference.batch import Work, run
+from pet_pipeline.inference.jobs import collect
+from pet_pipeline.inference.options import InputOptions, TranslateOptions
+from pet_pipeline.inference.translator import Translator
+from pet_pipeline.inference.uncertainty import LABEL, POOLING_MM, pooled_deviation
+from pet_pipeline.models.weights import ModelFolder
+from pet_pipeline.units import Unit
+
+
+@pytest.fixture(scope="module")
+def translator(tiny_model: Path) -> Translator:
+    return Translator.load(tiny_model, device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def volume() -> Volume:
+    return Volume(phantom_array(), Geometry.regular(SHAPE, (5.0, 5.0, 5.0)), Unit.SUV)
+
+
+def calibrating(translator: Translator, **changes: object) -> Translator:
+    """The same model with a calibration that triples the spread and knows a floor of a fifth of the scale."""
+    fields = {
+        "sampler": translator.model.description.sampler,
+        "paths": 1,
+        "bins": (SpreadBin(activity=1.0, factor=3.0, floor=0.2),),
+        "half_widths": {50: 0.7, 80: 1.3, 95: 2.2},
+        "reference": "noise_free",
+    }
+    calibration = SpreadCalibration.model_validate(fields | changes)
+    description = translator.model.description.model_copy(update={"calibration": calibration})
+    return replace(translator, model=ModelFolder(translator.model.path, description))
+
+
+def test_asking_for_it_alters_no_voxel_of_the_result(translator: Translator, volume: Volume) -> None:
+    plain = translator.translate(volume)
+    assert plain.uncertainty is None
+    asked = translator.translate(volume, TranslateOptions(uncertainty=True))
+    np.testing.assert_array_equal(asked.volume.data, plain.volume.data)
+    assert asked.uncertainty is not None
+    assert asked.uncertainty.volume.geometry.matches(volume.geometry)
+    assert asked.uncertainty.sources == ("views",)
+    body = asked.frame.mask.sum()
+    assert (asked.uncertainty.volume.data > 0).sum() >= body
+    assert any("views disagree" in line for line in asked.warnings)
+
+
+def test_paths_are_averaged_and_the_first_is_the_single_one(translator: Translator, volume: Volume) -> None:
+    each = [translator.translate(volume, TranslateOptions(paths=n)).volume.data for n in (1, 2, 3)]
+    second = 2.0 * each[1] - each[0]  # of the mean of two
+    third = 3.0 * each[2] - 2.0 * each[1]
+    for one, other in ((each[0], second), (each[0], third), (second, third)):
+        assert np.abs(one - other).max() > 1e-3
+    again = translator.translate(volume, TranslateOptions(paths=3, batch_slices=3)).volume.data
+    np.testing.assert_allclose(again, each[2], atol=1e-4)
+    many = translator.translate(volume, TranslateOptions(paths=3, uncertainty=True, views=("axial",))).uncertainty
+    assert many is not None
+    assert many.sources == ("paths",)
+
+
+def test_twice_the_activity_is_twice_the_uncertainty(translator: Translator, volume: Volume) -> None:
+    model = calibrating(translator)
+    options = TranslateOptions(uncertainty=True)
+    once, twice = (
+        model.translate(volume.with_data(factor * volume.data), options).uncertainty
+        for factor in (np.float32(1), np.float32(2))
+    )
+    assert once is not None
+    assert twice is not None
+    np.testing.assert_allclose(twice.volume.data, 2.0 * once.volume.data, rtol=1e-4, atol=1e-5)
+
+
+def test_calibration_is_applied_inside_the_body_alone(translator: Translator, volume: Volume) -> None:
+    options = TranslateOptions(uncertainty=True)
+    bare, known = (one.translate(volume, options) for one in (translator, calibrating(translator)))
+    assert bare.uncertainty is not None
+    assert known.uncertainty is not None
+    inside = known.frame.inverse(known.frame.mask.astype(np.float32), Unit.SUV).data > 0.999
+    floor = 0.2 * known.normalisation["scale"] * known.normalisation["gain"]
+    expected = np.hypot(3.0 * bare.uncertainty.volume.data, floor)
+    np.testing.assert_allclose(known.uncertainty.volume.data[inside], expected[inside], rtol=1e-4)
+    outside = known.frame.inverse(known.frame.mask.astype(np.float32), Unit.SUV).data == 0.0
+    np.testing.assert_array_equal(known.uncertainty.volume.data[outside], bare.uncertainty.volume.data[outside])
+    assert known.uncertainty.facts()["calibrated"] is True
+    assert bare.uncertainty.facts()["label"] == LABEL
+    assert any("not calibrated" in line for line in bare.warnings)
+    assert not any("not calibrated" in line for line in known.warnings)
+
+
+@pytest.mark.parametrize("asked", [{"paths": 2}, {"steps": 1}])
+def test_a_calibration_for_another_sampling_is_not_applied(
+    translator: Translator, volume: Volume, asked: dict[str, int]
+) -> None:
+    found = calibrating(translator).translate(volume, TranslateOptions.model_validate({"uncertainty": True} | asked))
+    assert found.uncertainty is not None
+    assert found.uncertainty.calibration is None
+    assert any("is for 1 path" in line for line in found.warnings)
+
+
+def test_variances_add_up_and_are_pooled() -> None:
+    spacing = (5.0, 2.5, 2.5)
+    even = Paths(torch.zeros(9, 9, 9), torch.full((9, 9, 9), 9.0), torch.full((9, 9, 9), 16.0))
+    np.testing.assert_allclose(pooled_deviation(even, spacing), 5.0, rtol=1e-6)
+    point = torch.zeros(41, 81, 81)
+    point[20, 40, 40] = 1.0
+    pooled = pooled_deviation(Paths(point, None, point), spacing).astype(np.float64) ** 2
+    assert pooled.sum() == pytest.approx(1.0, rel=1e-3)
+    for axis in range(3):
+        place = (np.arange(pooled.shape[axis]) - pooled.shape[axis] // 2) * spacing[axis]
+        spread = (pooled.sum(axis=tuple({0, 1, 2} - {axis})) * place**2).sum()
+        assert np.sqrt(spread) == pytest.approx(POOLING_MM, rel=0.03)
+
+
+def test_what_has_no_spread_is_refused(translator: Translator, volume: Volume) -> None:
+    with pytest.raises(UsageError, match="--paths 2"):
+        translator.translate(volume, TranslateOptions(uncertainty=True, views=("axial",)))
+    with pytest.raises(UsageError, match="without a spread"):
+        translator.translate(volume, TranslateOptions(uncertainty=True, prior_only=True))
+
+
+def test_a_calibration_that_makes_no_sense_is_refused(translator: Translator) -> None:
+    with pytest.raises(ValueError, match="must rise"):
+        calibrating(translator, bins=(SpreadBin(activity=1.0, factor=1.0), SpreadBin(activity=1.0, factor=2.0)))
+    with pytest.raises(ValueError, match="50, 80, 95"):
+        calibrating(translator, half_widths={80: 1.3})
+
+
+def test_map_and_sidecars_lie_beside_the_result(
+    translator: Translator, make_pet: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = make_pet("in/scan.nii.gz", units="SUV")
+
+    def once(**options: object) -> str:
+        jobs = collect([source.parent], tmp_path / "out")
+        wishes = TranslateOptions.model_validate(options)
+        overwrite = options == {"paths": 1}
+        return run(jobs, Work(translator, wishes, InputOptions(), overwrite))[0].status
+
+    assert once(uncertainty=True, paths=2) == "done"
+    deviation = tmp_path / "out" / "scan_acsd_std.nii.gz"
+    image, result = (nib.load(path) for path in (deviation, tmp_path / "out" / "scan_acsd.nii.gz"))
+    np.testing.assert_array_equal(image.affine, result.affine)
+    assert image.shape == result.shape
+    assert float(np.asarray(image.dataobj).max()) > 0.0
+    own, main = (json.loads((tmp_path / "out" / f"{name}.json").read_text()) for name in ("scan_acsd_std", "scan_acsd"))
+    assert own["label"] == LABEL
+    assert (own["calibrated"], own["sources"], own["paths"]) == (False, ["paths", "views"], 2)
+    assert own["Units"] == main["Units"] == "g/mL"
+    assert main["uncertainty"]["label"] == LABEL
+    assert (main["options"]["paths"], main["options"]["uncertainty"]) == (2, True)
+    assert once(uncertainty=True, paths=2) == "skipped"
+    deviation.unlink()
+    assert once(uncertainty=True, paths=2) == "done"
+    assert deviation.is_file()
+    assert once(paths=2) == "failed"  # another wish: what lies there is left alone
+    assert once(paths=1) == "done"  # with overwrite
+    assert not deviation.exists()
+    assert not deviation.with_name("scan_acsd_std.json").exists()
