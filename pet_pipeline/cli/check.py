@@ -72,9 +72,9 @@ def check(
     error = failure(found)
     if error is not None:
         raise error
-    for manifest in () if allow_mixed else inputs:
-        if manifest.suffix.lower() == ".tsv":
-            refuse_mixed(Manifest.load(manifest).cases, str(manifest))
+    for path in () if allow_mixed else inputs:
+        if path.suffix.lower() == ".tsv":
+            refuse_mixed(Manifest.load(path), str(path))
 
 
 def _title(description: "ModelDescription") -> str:

@@ -64,7 +64,7 @@ def train(
     config = config or DEFAULT_CONFIG[task]
     manifest = Manifest.load(data)
     if not allow_mixed:
-        refuse_mixed((case for case in manifest.cases if case.split in ("train", "val")), str(data))
+        refuse_mixed(manifest, str(data), splits=("train", "val"))
     messages.print(f"{task.value}: {len(manifest.cases)} cases of {data}, settings {config}", highlight=False)
     with held(output / "settings.yaml"):
         if task is Task.MUMAP:

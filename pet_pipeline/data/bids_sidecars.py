@@ -27,6 +27,16 @@ def dataset_root(path: Path) -> Path | None:
     return next((one for one in path.resolve().parents[:_DEPTH] if (one / DESCRIPTION_FILE).is_file()), None)
 
 
+def is_simulated(path: Path) -> bool | None:
+    """Whether the data set of a file says that a simulator made it; None where nothing says."""
+    root = dataset_root(path)
+    try:
+        said = None if root is None else read_object(root / DESCRIPTION_FILE).get("Simulated")
+    except InputRefused:
+        return None
+    return said if isinstance(said, bool) else None
+
+
 def inherited(path: Path) -> dict[str, Any]:
     """What the data set says of a file; empty for a file without a BIDS name or outside of a data set.
 

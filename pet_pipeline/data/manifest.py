@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pet_pipeline.data.bids_sidecars import is_simulated
 from pet_pipeline.data.files import sha256_of, write_text
 from pet_pipeline.errors import UsageError
 
@@ -111,6 +112,11 @@ class Manifest:
                 )
             if not (math.isnan(case.dose) or 0.0 < case.dose <= 100.0):
                 raise UsageError(f"{where}: dose {case.dose:g} found; needed is a percentage above 0, at most 100")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the cohort says of itself that its patients are simulated."""
+        return is_simulated(self.root / "manifest.tsv") is True
 
     @classmethod
     def load(cls, path: Path) -> "Manifest":

@@ -2,11 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pet_pipeline.data.injection import is_corrected
-from pet_pipeline.data.manifest import MISSING, Case
+from pet_pipeline.data.manifest import MISSING, SPLITS, Case, Manifest
 from pet_pipeline.errors import InputRefused
 
 SETTINGS = ("vendor", "model", "tof", "psf", "iterations", "subsets", "filter_mm", "corrections", "seconds")
@@ -52,13 +52,13 @@ def differing(cases: Iterable[Case]) -> dict[str, Counter[str]]:
     return {name: values for name, values in counts.items() if len(values) > 1}
 
 
-def refuse_mixed(cases: Iterable[Case], name: str) -> None:
-    """Refuse rows of a manifest whose images were reconstructed in different ways.
+def refuse_mixed(manifest: Manifest, name: str, splits: Sequence[str] = SPLITS) -> None:
+    """Refuse a manifest whose images were reconstructed in different ways, unless a simulated cohort's: it is to vary.
 
     Raises:
         InputRefused: so it is; the message says which settings differ, and in how many rows.
     """
-    found = differing(cases)
+    found = {} if manifest.simulated else differing(case for case in manifest.cases if case.split in splits)
     if found:
         words = "; ".join(
             f"{setting} {', '.join(f'{value} ({rows} rows)' for value, rows in values.most_common())}"

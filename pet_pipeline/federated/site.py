@@ -19,7 +19,7 @@ from pet_pipeline.federated.privacy import clipped
 from pet_pipeline.models.devices import Compute, choose
 from pet_pipeline.models.memory import keep_freed_memory
 from pet_pipeline.models.weights import save_folder
-from pet_pipeline.training.session import Progress, is_simulated
+from pet_pipeline.training.session import Progress
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Site:
         self, order: Order, data: task.LocalData, compute: Compute, _folder: Path
     ) -> tuple[Weights, dict[str, float]]:
         """Before a phase: the views' cases get the estimates of the prior that was learnt together."""
-        simulated = {SIMULATED: float(is_simulated(Manifest.load(self.settings.manifest)))}
+        simulated = {SIMULATED: float(Manifest.load(self.settings.manifest).simulated)}
         if not order.weights:
             return {}, simulated
         scale = task.estimate_prior(order.settings, order.weights, data, compute, self.progress)

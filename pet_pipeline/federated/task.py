@@ -30,7 +30,7 @@ from pet_pipeline.training.folds import Fold, assign
 from pet_pipeline.training.loop import Batch, Stage
 from pet_pipeline.training.madm import VALIDATION_CASES, Task, describe_model, pack_cases, prior_stage, view_stage
 from pet_pipeline.training.seen import cases_seen, seen_ranges
-from pet_pipeline.training.session import Progress, Session, fresh, is_simulated, spread_out
+from pet_pipeline.training.session import Progress, Session, fresh, spread_out
 from pet_pipeline.training.validation import denoiser_figures, prior_figures
 from pet_pipeline.types import View
 
@@ -242,7 +242,7 @@ def describe_site_model(
         resolved_training(settings),
         training={"cases": len({*data.prior, *data.views}), "personal_steps": settings.personal_steps},
         seen=seen,
-        demonstration=is_simulated(manifest),
+        demonstration=manifest.simulated,
         recipe="pet-pipeline federated",
     )
 

@@ -153,9 +153,11 @@ class Work:
         return {**sampler, **given, **asked, **reading, **identity}
 
     def products(self, job: Job) -> tuple[Path, ...]:
-        """The translated image, and where they are wanted its uncertainty and its series."""
+        """The translated image, and where they are wanted its uncertainty and their series."""
         deviation = (job.deviation,) if self.options.uncertainty else ()
-        return (job.target, *deviation, *(() if self.dicom is None else (job.dicom_folder,)))
+        series = () if self.dicom is None else (job.dicom_folder,)
+        parametric = (job.deviation_dicom_folder,) if series and deviation else ()
+        return (job.target, *deviation, *series, *parametric)
 
     def make(self, intake: Intake, job: Job) -> Made:
         """Translate.

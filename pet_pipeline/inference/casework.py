@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pet_pipeline.data.files import parse_json, sha256_of
+from pet_pipeline.data.bids_sidecars import is_simulated
+from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.nifti import read, stem
 from pet_pipeline.errors import PetPipelineError
 from pet_pipeline.evaluation import report
@@ -155,20 +156,6 @@ def _record(work: Work, predicted: Mapping[str, Predicted], warnings: Sequence[s
         },
         tuple(warnings),
     )
-
-
-def is_simulated(path: Path) -> bool | None:
-    """Whether `dataset_description.json` above a file says that a simulator made it; None where none says."""
-    for folder in path.resolve().parents[:5]:
-        description = folder / "dataset_description.json"
-        if description.is_file():
-            try:
-                content = parse_json(description.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                return None
-            said = content.get("Simulated") if isinstance(content, dict) else None
-            return said if isinstance(said, bool) else None
-    return None
 
 
 def _draw(work: Work, reference: Reference, volumes: Mapping[str, Float32Array]) -> list[str]:

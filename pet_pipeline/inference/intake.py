@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pet_pipeline.data import nifti
-from pet_pipeline.data.bids_sidecars import DESCRIPTION_FILE, dataset_root, read_object
+from pet_pipeline.data.bids_sidecars import is_simulated
 from pet_pipeline.data.dicom_files import SeriesFiles
 from pet_pipeline.data.dicom_pet import PetSeries, count_frames, read_pet
 from pet_pipeline.data.door import inspect_pet, refuse_impossible_values
@@ -97,7 +97,8 @@ def take_in(path: Path, options: InputOptions, frame: int | None = None, series:
     volume, unit = scaled(volume, unit, options, facts, name)
     output, per_output = _output_unit(unit, factor, options, name)
     warnings = (*template.warnings, *content_warnings, *unit_warnings)
-    simulated, corrected = is_simulated(path, sidecar), is_corrected(sidecar)
+    stated = (sidecar or {}).get("Simulated", is_simulated(path))
+    simulated, corrected = stated is True, is_corrected(sidecar)
     return Intake(volume, template, unit, output, per_output, simulated, corrected, warnings)
 
 
@@ -153,17 +154,6 @@ def scaled(
     if not isinstance(per_scale, int | float):
         raise InputRefused(f"{name}: weight, dose or times missing in the header; needed for --scale")
     return volume.with_data(volume.data * np.float32(scale.bqml_per_unit * per_scale), Unit.SUV), Unit.SUV
-
-
-def is_simulated(path: Path, sidecar: Mapping[str, object] | None) -> bool:
-    """Whether a file says that our simulator made it: in its sidecar, or in the `dataset_description.json` above it."""
-    if sidecar is not None and "Simulated" in sidecar:
-        return sidecar["Simulated"] is True
-    root = dataset_root(path)
-    try:
-        return root is not None and read_object(root / DESCRIPTION_FILE).get("Simulated") is True
-    except InputRefused:
-        return False
 
 
 def _output_unit(unit: Unit, factor: float, options: InputOptions, name: str) -> tuple[Unit, float]:

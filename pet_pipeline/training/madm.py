@@ -29,7 +29,7 @@ from pet_pipeline.training.estimates import residual_scale, write_estimates
 from pet_pipeline.training.folds import Fold, assign
 from pet_pipeline.training.loop import Stage
 from pet_pipeline.training.seen import cases_seen, seen_ranges
-from pet_pipeline.training.session import Progress, Session, claim, fresh, is_simulated, spread_out
+from pet_pipeline.training.session import Progress, Session, claim, fresh, spread_out
 from pet_pipeline.training.validation import denoiser_figures, prior_figures
 from pet_pipeline.types import View
 
@@ -122,7 +122,7 @@ def train_model(
         resolved,
         training=_facts(train, folds, resolved, compute),
         seen=seen,
-        demonstration=is_simulated(manifest),
+        demonstration=manifest.simulated,
         recipe=recipe or f"pet-pipeline train {task}",
     )
     model = folder / "model"

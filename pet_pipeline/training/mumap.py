@@ -46,7 +46,7 @@ from pet_pipeline.training.mumap_data import TARGET, chosen_images, pack_mumaps
 from pet_pipeline.training.mumap_estimates import confidence_floor, write_estimates, write_priors
 from pet_pipeline.training.mumap_steps import mumap_batch, mumap_figures, mumap_loss
 from pet_pipeline.training.seen import cases_seen, seen_ranges
-from pet_pipeline.training.session import Progress, Session, claim, fresh, is_simulated, spread_out
+from pet_pipeline.training.session import Progress, Session, claim, fresh, spread_out
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def train_mumap(
         ),
         training=_facts(train, learnt, folds, settings, networks, compute),
         seen=seen,
-        demonstration=is_simulated(manifest),
+        demonstration=manifest.simulated,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         recipe=recipe or f"pet-pipeline train mumap --set method={settings.method}",
     )

@@ -1,6 +1,5 @@
 """What every kind of training has in common: its folder, its progress bars, fresh networks, its stages' loop."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +13,6 @@ from torch import nn
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.loading import as_yaml
 from pet_pipeline.data.files import write_text
-from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import UsageError
 from pet_pipeline.models.devices import DTYPE, Compute
 from pet_pipeline.models.registry import build
@@ -121,11 +119,3 @@ def spread_out(cases: Sequence[C], count: int) -> tuple[C, ...]:
     """At most `count` cases, evenly over the list, so that several participants and doses are among them."""
     stride = max(math.ceil(len(cases) / count), 1)
     return tuple(cases[stride // 2 :: stride])
-
-
-def is_simulated(manifest: Manifest) -> bool:
-    """Whether the cohort's description says that its patients are simulated."""
-    description = manifest.root / "dataset_description.json"
-    if not description.is_file():
-        return False
-    return bool(json.loads(description.read_text(encoding="utf-8")).get("Simulated", False))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pet_pipeline.data.manifest import Case
+from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.scanner_settings import COMPARED, differing, refuse_mixed, settings_of
 from pet_pipeline.errors import InputRefused
 
@@ -44,17 +44,19 @@ def row(number: int, **settings: str) -> Case:
     return Case(f"c{number}", f"p{number}", "n/a", "train", Path(f"{number}.nii"), extra=settings)
 
 
-def test_mixed_settings_are_told_with_their_rows() -> None:
-    rows = [row(1, iterations="3", filter_mm="5"), row(2, iterations="4", filter_mm="5"), row(3, iterations="3")]
+def test_mixed_settings_are_told_with_their_rows_unless_simulated(tmp_path: Path) -> None:
+    rows = (row(1, iterations="3", filter_mm="5"), row(2, iterations="4", filter_mm="5"), row(3, iterations="3"))
     assert differing(rows) == {"iterations": {"3": 2, "4": 1}}
     with pytest.raises(InputRefused) as refusal:
-        refuse_mixed(rows, "m.tsv")
+        refuse_mixed(Manifest(tmp_path, rows), "m.tsv")
     message = str(refusal.value)
     assert message.startswith("m.tsv: mixed reconstruction settings: iterations 3 (2 rows), 4 (1 rows); ")
     assert "--allow-mixed" in message
-    refuse_mixed(rows[::2], "m.tsv")
+    refuse_mixed(Manifest(tmp_path, rows[::2]), "m.tsv")
+    (tmp_path / "dataset_description.json").write_text('{"Simulated": true}', encoding="utf-8")
+    refuse_mixed(Manifest(tmp_path, rows), "m.tsv")
 
 
-def test_a_shorter_scan_is_no_other_reconstruction() -> None:
+def test_a_shorter_scan_is_no_other_reconstruction(tmp_path: Path) -> None:
     assert "seconds" not in COMPARED
-    refuse_mixed([row(1, seconds="60"), row(2, seconds="600")], "m.tsv")
+    refuse_mixed(Manifest(tmp_path, (row(1, seconds="60"), row(2, seconds="600"))), "m.tsv")
