@@ -83,10 +83,8 @@ def _overview() -> str:
         for path, command in commands()
     ]
     main = typer.main.get_command(app)
-    return "\n".join(
-        ["# Commands", "", "`pet-pipeline [OPTIONS] COMMAND ...`", "", *_options(main), "", "## The commands", ""]
-        + ["| command | does |", "|---|---|", *rows, ""]
-    )
+    usage = ["# Commands", "", "`pet-pipeline [OPTIONS] COMMAND ...`", "", *_options(main), ""]
+    return "\n".join([*usage, "## The commands", "", "| command | does |", "|---|---|", *rows, ""])
 
 
 def _reference(path: tuple[str, ...], command: click.Command) -> str:
