@@ -114,7 +114,7 @@ def translate(
         work.record()  # options that the model cannot follow are refused before the first file
     with progress("translate", len(jobs)) as tick:
         results = run(jobs, work, lambda result: tick(1, result.case_id))
-    if bids:
+    if bids and any(not result.exit_status for result in results):
         write_description(output, jobs, f"{folder.description.name} {folder.description.version}")
     report(results, json=json)
 
