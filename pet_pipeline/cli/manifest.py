@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Manifests: the tables of cases that training and evaluation read.", no_args_is_help=True)
 
-REASONS_SHOWN = 20
-"""Files left out of which each has a line; of more the others are counted (`--json` has all)."""
+NAMES_SHOWN = 3
+"""Files named for one reason; `--json` names all."""
 
 
 class LayoutName(StrEnum):
@@ -94,7 +94,7 @@ def create(
     own = patterns.layout(pattern, dose) if pattern else None
     found = sort_out(folder, layout.value, own=own, exclude=exclude or ())
     written = _write_sidecars(patients, found) if patients is not None else None
-    with progress("checksums", len(found.images)) as tick:
+    with progress("checksums", sum(image.role != "ct" for image in found.images)) as tick:
         made = make_manifest(found, output.resolve().parent, split=fractions, seed=seed, site=site, on_file=tick)
     made.manifest.save(output)
     if json:
@@ -165,12 +165,14 @@ def _print(made: "Making", output: Path, sidecars: int | None) -> None:
         messages.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     if made.unpaired:
-        say(f"{len(made.unpaired)} cases without a target are in split test, for translate: {made.unpaired[0]}, ...")
+        say(f"{len(made.unpaired)} cases with nothing to learn are in split test, for translate: {made.unpaired[0]}, ...")
     if told["files"].get("ct") and not told["files"].get("mumap"):
         say("CT but no mu-map: convert ct CT X_mumap.nii.gz --pet PET makes one each; then create the manifest again")
     if made.left:
         say(f"{len(made.left)} files left out:")
-    for one in made.left[:REASONS_SHOWN]:
-        say(f"  {one.path.relative_to(made.found.root)}: {one.reason}")
-    if len(made.left) > REASONS_SHOWN:
-        say(f"  and {len(made.left) - REASONS_SHOWN} more; --json has all")
+    reasons: dict[str, list[str]] = {}
+    for one in made.left:
+        reasons.setdefault(one.reason, []).append(str(one.path.relative_to(made.found.root)))
+    for reason, files in reasons.items():
+        more = f" and {len(files) - NAMES_SHOWN} more (--json names all)" if len(files) > NAMES_SHOWN else ""
+        say(f"  {', '.join(files[:NAMES_SHOWN])}{more}: {reason}")

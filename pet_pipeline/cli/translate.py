@@ -135,7 +135,7 @@ def translate(
         do = partial(run, work=load()) if cluster is None else partial(run_on, cluster=cluster, load=load)
     with progress("translate", len(jobs)) as tick:
         results = do(jobs, on_case=lambda result: tick(1, result.case_id))
-    if bids:
+    if bids and any(not result.exit_status for result in results):
         write_description(output, jobs, f"{description.name} {description.version}")
     report(results, json=json)
 

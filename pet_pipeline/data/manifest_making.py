@@ -30,7 +30,7 @@ class Making:
         manifest: of its cases.
         found: its files.
         left: files that are in no case, with the reason.
-        unpaired: cases without a target, all in the test split.
+        unpaired: cases with nothing to be learnt, all in the test split.
     """
 
     manifest: Manifest
@@ -87,7 +87,8 @@ def make_manifest(
 
     A row is a scan at a dose: uncorrected and corrected PET of that dose, the corrected PET of full dose as target. A
     scan without a target becomes a row of the test split, for `translate`, where none of its participant's scans is a
-    pair; else it is left out, for a training could not use it.
+    pair; else it is left out, for a training could not use it. Where no scan has a target, those with a mu-map are the
+    pairs.
 
     Args:
         found: the files, from `layouts.recognise`.
@@ -105,18 +106,23 @@ def make_manifest(
     left = [*left, *others]
     cases, twins = _checked_and_summed(cases, on_file)
     left += twins
-    paired = {case.participant_id for case in cases if case.target is not None}
+    learnt = "target" if any(case.target is not None for case in cases) else "mumap"
+    pairs = {case.case_id for case in cases if getattr(case, learnt) is not None}
+    paired = {case.participant_id for case in cases if case.case_id in pairs}
     for case in cases:
-        if case.target is None and case.participant_id in paired:
-            left += [LeftOut(path, "no corrected PET of full dose in this scan to learn") for path in _pets(case)]
-    cases = [case for case in cases if case.target is not None or case.participant_id not in paired]
+        if case.case_id not in pairs and case.participant_id in paired:
+            left += [
+                LeftOut(path, f"no {learnt} in this scan to learn, as others of its patient have")
+                for path in _pets(case)
+            ]
+    cases = [case for case in cases if case.case_id in pairs or case.participant_id not in paired]
     if not cases:
         first = f"{left[0].path.name}: {left[0].reason}" if left else "no file"
         raise InputRefused(f"{found.root}: {len(found.images)} images, but no row for a manifest; the first: {first}")
-    splits = _stated_splits(found.root) if split is None else {}
-    drawn = draw_splits(paired - splits.keys(), split or SplitFractions(), seed)
+    stated = _stated_splits(found.root) if split is None else {}
+    splits = {**draw_splits(paired - stated.keys(), split or SplitFractions(), seed), **stated}
     cases = [
-        replace(case, split=splits.get(case.participant_id) or drawn.get(case.participant_id, "test")) for case in cases
+        replace(case, split=splits[case.participant_id] if case.participant_id in paired else "test") for case in cases
     ]
     used = {path for case in cases for path in case.paths().values()}
     reasons = {image.path: NO_PARTNER for image in found.images if image.role != "ct"}
@@ -125,7 +131,7 @@ def make_manifest(
         Manifest(folder, tuple(cases)),
         found,
         tuple(LeftOut(path, reason) for path, reason in sorted(reasons.items()) if path not in used),
-        tuple(case.case_id for case in cases if case.target is None),
+        tuple(case.case_id for case in cases if case.case_id not in pairs),
     )
 
 
@@ -275,7 +281,7 @@ def _stated_splits(root: Path) -> Mapping[str, str]:
     table = root / "participants.tsv"
     if not table.is_file():
         return {}
-    with table.open(encoding="utf-8-sig", newline="") as file:
+    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     return {
         row["participant_id"]: row["split"] for row in rows if row.get("split") in SPLITS and row.get("participant_id")

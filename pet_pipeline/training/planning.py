@@ -6,7 +6,7 @@ the rest is what the built-in models and presets were trained with. Every rule i
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 from pet_pipeline.configs.schema import OptimiserSettings, TrainingSettings
 from pet_pipeline.training.fingerprint import Fingerprint
@@ -151,44 +151,51 @@ def _fit_pet(
     """The largest networks, patch and crop whose steps fit."""
     on_cpu = machine.compute.device.type == "cpu"
     first = FIRST_ON_CPU if on_cpu else (0, 0)
+    options: dict[Part, Sequence[tuple[int, int]]] = {"prior": PATCHES[first[0] :], "denoiser": CROPS[first[1] :]}
+
+    def need(option: tuple[int, int], size: Size, part: Part) -> float:
+        settings = _sized(data, spacing, given, size, option, option)
+        return step_memory_mb(probe_of(settings, part), machine.compute.precision)
+
     sizes = (MIDDLE, SMALL) if on_cpu or participants < LARGE_FROM else (LARGE, MIDDLE, SMALL)
-    least: list[float] = []
     for size in sizes:
-        shape = size.denoiser.model_copy(
-            update={
-                "slab_half_width": half_width(SLAB_MM, spacing),
-                "prior_half_width": half_width(PRIOR_SLAB_MM, spacing),
-                "noise_embedding": data.task == "ndif",
-            }
-        )
-        base = TrainingSettings.model_validate(
-            {**settings_of(given), "prior": size.prior.model_dump(), "denoiser": shape.model_dump()}
-        )
-        multiple = box_multiple(base)
-
-        def with_patch(option: tuple[int, int], base: TrainingSettings = base, multiple: int = multiple) -> Any:
-            patch = patch_of(data.body_mm, spacing, option[0], multiple)
-            optimiser = OptimiserSettings(batch=option[1], patch=patch)
-            return base.model_copy(update={"prior_optimiser": optimiser})
-
-        def with_crop(
-            option: tuple[int, int], base: TrainingSettings = base, multiple: int = multiple
-        ) -> TrainingSettings:
-            crop = max(patch_of(data.body_mm, spacing, option[0], multiple))
-            optimiser = OptimiserSettings(batch=option[1], crop=crop)
-            return base.model_copy(update={"denoiser_optimiser": optimiser})
-
-        def need(settings: TrainingSettings, part: Part) -> float:
-            return step_memory_mb(probe_of(settings, part), machine.compute.precision)
-
-        patches, crops = PATCHES[first[0] :], CROPS[first[1] :]
-        patch = largest_that_fits(patches, lambda one: need(with_patch(one), "prior"), machine.budget_mb)
-        crop = largest_that_fits(crops, lambda one: need(with_crop(one), "denoiser"), machine.budget_mb)
+        fitted = {
+            part: largest_that_fits(those, partial(need, size=size, part=part), machine.budget_mb)
+            for part, those in options.items()
+        }
+        patch, crop = fitted["prior"], fitted["denoiser"]
         if patch is not None and crop is not None:
-            settings = with_crop(crop[0], with_patch(patch[0]))
+            settings = _sized(data, spacing, given, size, patch[0], crop[0])
             return size, settings, {"prior": patch[1], "denoiser": crop[1]}
-        least.append(max(need(with_patch(patches[-1]), "prior"), need(with_crop(crops[-1]), "denoiser")))
-    raise nothing_fits(machine, min(least))
+    raise nothing_fits(machine, max(need(those[-1], sizes[-1], part) for part, those in options.items()))
+
+
+def _sized(
+    data: Fingerprint,
+    spacing: float,
+    given: Sequence[Choice],
+    size: Size,
+    patch: tuple[int, int],
+    crop: tuple[int, int],
+) -> TrainingSettings:
+    """Settings with networks of a size, the prior's patch and the views' crop (side and batch each)."""
+    shape = size.denoiser.model_copy(
+        update={
+            "slab_half_width": half_width(SLAB_MM, spacing),
+            "prior_half_width": half_width(PRIOR_SLAB_MM, spacing),
+            "noise_embedding": data.task == "ndif",
+        }
+    )
+    settings = TrainingSettings.model_validate(
+        {**settings_of(given), "prior": size.prior.model_dump(), "denoiser": shape.model_dump()}
+    )
+    volume, square = (patch_of(data.body_mm, spacing, side, box_multiple(settings)) for side in (patch[0], crop[0]))
+    return settings.model_copy(
+        update={
+            "prior_optimiser": OptimiserSettings(batch=patch[1], patch=volume),
+            "denoiser_optimiser": OptimiserSettings(batch=crop[1], crop=max(square)),
+        }
+    )
 
 
 def _optimiser(

@@ -116,8 +116,10 @@ T = TypeVar("T")
 
 
 def largest_that_fits(options: Sequence[T], need_mb: Callable[[T], float], budget_mb: float) -> tuple[T, float] | None:
-    """The first option whose need is within the budget, and its need; None where none is."""
-    return next(((one, need) for one in options if (need := need_mb(one)) <= budget_mb), None)
+    """The first option whose need is within the budget, and its need; None where not even the last one's is."""
+    if need_mb(options[-1]) > budget_mb:
+        return None
+    return next((one, need) for one in options if (need := need_mb(one)) <= budget_mb)
 
 
 def cut_to(steps: Sequence[int], hours: float, most: float | None) -> tuple[list[int], str]:

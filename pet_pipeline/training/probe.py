@@ -20,6 +20,7 @@ from pet_pipeline.configs.mumap import MumapTrainingSettings
 from pet_pipeline.configs.schema import OptimiserSettings, TrainingSettings
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.models.devices import DTYPE, Compute, Precision
+from pet_pipeline.models.memory import keep_freed_memory
 from pet_pipeline.models.registry import build, parameter_count
 from pet_pipeline.training import steps
 from pet_pipeline.training.loop import Batch, LoopSettings, Stage, run
@@ -129,6 +130,7 @@ def seconds_a_step(probe: Probe, compute: Compute) -> float:
     def on_step(*_: object) -> None:
         ends.append(time.perf_counter())
 
+    keep_freed_memory()  # as training does
     batch = probe.batch()
     optimiser = OptimiserSettings(steps=TIMED_STEPS, warmup_steps=0)
     stage = Stage("timing", probe.build(), optimiser, lambda _: batch, probe.loss, None, "")

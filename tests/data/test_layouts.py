@@ -144,7 +144,7 @@ def test_an_unpaired_scan_of_a_paired_participant_is_left_out(tmp_path: Path) ->
     put(tmp_path, "sub-1_run-2_rec-nacstat_pet.nii.gz")
     made = made_of(tmp_path)
     assert [case.case_id for case in made.manifest.cases] == ["sub-1_run-1_dose100"]
-    assert "no corrected PET of full dose" in reasons(made)["sub-1_run-2_rec-nacstat_pet.nii.gz"]
+    assert "no target in this scan" in reasons(made)["sub-1_run-2_rec-nacstat_pet.nii.gz"]
 
 
 @pytest.mark.parametrize("layout", ["auto", *LAYOUTS])
@@ -215,6 +215,24 @@ def test_splits_of_the_data_set_itself_stay(tmp_path: Path) -> None:
     assert {case.participant_id: case.split for case in made_of(tmp_path).manifest.cases} == stated
     drawn = made_of(tmp_path, split=SplitFractions(train=1.0, val=0.0, test=0.0))
     assert {case.split for case in drawn.manifest.cases} == {"train"}
+
+
+def test_stated_splits_do_not_bring_a_scan_without_a_target_into_training(tmp_path: Path) -> None:
+    tiny_data_sets.bids(tmp_path, participants=2, doses=("dose05",))
+    (tmp_path / "sub-0002" / "pet" / "sub-0002_trc-18FFDG_rec-acstat_desc-dose100_pet.nii.gz").unlink()
+    (tmp_path / "participants.tsv").write_text("participant_id\tsplit\nsub-0001\ttrain\nsub-0002\ttrain\n")
+    assert [case.split for case in made_of(tmp_path).manifest.cases] == ["train", "test"]
+
+
+def test_where_nothing_has_a_target_mumaps_make_the_pairs(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path, f"sub-{number}_rec-nacstat_pet.nii.gz")
+        if number:
+            put(tmp_path, f"sub-{number}_mumap.nii.gz")
+    made = made_of(tmp_path)
+    assert made.unpaired == ("sub-0_dose100",)
+    assert sorted(case.split for case in made.manifest.cases if case.mumap) == ["test", "train", "val"]
+    assert tasks_served(made.manifest.cases) == {"madm": 0, "ndif": 0, "mumap": 3}
 
 
 def test_reconstruction_settings_come_from_the_input(tmp_path: Path) -> None:

@@ -41,8 +41,9 @@ def a_range(median: float) -> SeenRange:
 
 
 DATA = Fingerprint(
-    task="madm", condition="input", target="target", participants={"train": 30, "val": 4}, cases={"train": 60, "val": 8},
-    doses={"5": 60}, scanners=("one",), mixed=(), looked_at=32, spacing_mm=(3.3, 3.3, 2.0), body_mm=(420.0, 260.0, 1000.0),
+    task="madm", condition="input", target="target", participants={"train": 30, "val": 4},
+    cases={"train": 60, "val": 8}, doses={"5": 60}, scanners=("one",), mixed=(), looked_at=32,
+    spacing_mm=(3.3, 3.3, 2.0), body_mm=(420.0, 260.0, 1000.0),
     descriptors=dict.fromkeys(TERMS, a_range(1.0)), nstd=a_range(0.2), gain=0.61,
 )  # fmt: skip
 
@@ -149,14 +150,13 @@ def test_a_step_of_a_cascade_is_probed_with_all_its_channels() -> None:
 @pytest.mark.usefixtures("timeless")
 def test_less_memory_gives_smaller_steps_that_fit_and_too_little_none() -> None:
     voxels = []
-    for free in (100_000.0, 8000.0, 2500.0, 900.0):
+    for free in (8000.0, 900.0):
         here = machine(free, "cuda")
         made = plan(DATA, here)
         assert max(made.memory_mb.values()) <= SHARE_OF_FREE * free
         known = choices(made)
         voxels.append(math.prod(known["prior_optimiser.patch"]) * known["prior_optimiser.batch"])
-    assert voxels == sorted(voxels, reverse=True)
-    assert voxels[0] > 4 * voxels[-1]
+    assert voxels[0] > 4 * voxels[1]
     with pytest.raises(OutOfMemory, match="300 MB free, the smallest step needs about"):
         plan(DATA, machine(300.0, "cuda"))
 

@@ -1,6 +1,6 @@
 """Which layout a folder has, and what each of its files is by it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -43,7 +43,6 @@ def sort_out(
     *,
     own: Classify | None = None,
     exclude: Sequence[str] = (),
-    on_file: Callable[[], None] = lambda: None,
 ) -> Sorted:
     """Find the images below a folder and tell what each is.
 
@@ -52,7 +51,6 @@ def sort_out(
         layout: a name of `LAYOUTS`, `pattern`, or `auto` for the one by which most files are PET images.
         own: of layout `pattern`.
         exclude: globs of paths below the root that are left out.
-        on_file: called after each file.
 
     Raises:
         UsageError: no such folder or layout.
@@ -86,7 +84,6 @@ def sort_out(
             images.append(image)
         else:
             left.append(LeftOut(image.path, reason))
-        on_file()
     left += [LeftOut(path, "excluded") for path in files if path not in set(kept)]
     left += [LeftOut(path, "a link to nothing: is the data set downloaded (datalad get)?") for path in _dangling(root)]
     return Sorted(root, best.layout, tuple(images), tuple(sorted(left, key=lambda one: one.path)))

@@ -59,7 +59,7 @@ def sidecars(table: Path, images: Sequence[Image]) -> dict[Path, dict[str, Any]]
     columns = {what: _column(pattern, header) for what, pattern in _COLUMNS.items()}
     if missing := [what for what, column in columns.items() if column is None]:
         raise InputRefused(f"{table}: no column for {', '.join(missing)} among {', '.join(header) or 'none'}")
-    facts = {row[str(columns["participant"])].strip(): _facts(row, columns, table) for row in rows}
+    facts = {(row[str(columns["participant"])] or "").strip(): _facts(row, columns, table) for row in rows}
     return {image.path: facts[image.participant] for image in images if image.participant in facts}
 
 
