@@ -37,7 +37,6 @@ SLOW = (
     r"translate (scans/ .*suv|SERIES|EXPORT/)",
     r"convert ct ct\.nii\.gz",
     r"mumap (scan|NAC)\.nii\.gz",
-    r"models export \S+ .*(onnx|torch)",
 )
 
 Call = Callable[..., tuple[int, str, str]]
