@@ -37,7 +37,6 @@ SLOW = (
     r"translate (scans/ .*suv|SERIES|EXPORT/)",
     r"convert ct ct\.nii\.gz",
     r"mumap (scan|NAC)\.nii\.gz",
-    r"models export \S+ .*(onnx|torch)",
 )
 
 Call = Callable[..., tuple[int, str, str]]
@@ -176,6 +175,8 @@ def template(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path
 def run(line: Line, call: Call, template: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(template, folder / "here")
     monkeypatch.chdir(folder / "here")
+    if line.words[1] == "mumap":
+        shutil.rmtree("maps")  # what it is to make
     if "bqml" in line.words:  # the same scan, in that unit
         import nibabel as nib
 

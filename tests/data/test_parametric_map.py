@@ -34,6 +34,23 @@ def source(folder: Path) -> PetSeries:
     )
 
 
+def test_slices_that_were_unevenly_spaced(tmp_path: Path) -> None:
+    """The map lies on the even grid; every image of the source is still referred to."""
+    pydicom = pytest.importorskip("pydicom")
+
+    def moved(image: Any, index: int) -> None:
+        image.ImagePositionPatient = [-100.0, -80.0, 30.0 + 3.0 * index + (0.4 if index == 3 else 0.0)]
+
+    folder = write_series(tmp_path / "in", 3000.0 * phantom_array(SHAPE), (4.0, 5.0, 3.0), change=moved)
+    given = read_pet(only_series(folder, "PT"))
+    assert given.slices.weights is not None
+    write_uncertainty(tmp_path / "out", spread(given))
+    image = pydicom.dcmread(tmp_path / "out" / FILE_NAME)
+    places = [one.PlanePositionSequence[0].ImagePositionPatient[2] for one in image.PerFrameFunctionalGroupsSequence]
+    np.testing.assert_allclose(np.diff(sorted(places)), 3.0, atol=1e-4)
+    assert len(image.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == SHAPE[2]
+
+
 def spread(given: PetSeries, **changes: Any) -> UncertaintyMap:
     """A hand-made map: every voxel has a value of its own."""
     data = 0.01 * np.arange(np.prod(SHAPE), dtype=np.float32).reshape(given.volume.data.shape)

@@ -17,7 +17,7 @@ COMMANDS = [
     [],
     *([verb] for verb in VERBS),
     ["manifest", "create"],
-    *(["models", verb] for verb in ("list", "show", "verify")),
+    *(["models", verb] for verb in ("list", "show", "verify", "export")),
     *(["convert", verb] for verb in ("ct", "mumap")),
     *(["federated", verb] for verb in ("simulate", "init", "approve", "run", "resume", "status", "logs", "stop")),
     *(["federated", *verb] for verb in (("server", "start"), ("site", "keygen"), ("site", "start"))),

@@ -45,7 +45,7 @@ def monai(bundle: Path, *arguments: str) -> str:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return done.stderr
+    return done.stdout + done.stderr
 
 
 def test_a_bundle_holds_nothing_pickled_and_is_a_model_folder(bundle: Path, tiny_model: Path) -> None:
@@ -108,8 +108,13 @@ def test_monais_commands_verify_and_run_it(
         bundle, "verify_metadata", "--meta_file", "configs/metadata.json", "--filepath", "configs/schema.json"
     )
     assert "metadata is verified with no error" in verified
-    for id_, metadata in {"network": "metadata", "prior": "metadata_prior", "axial": "metadata_axial"}.items():
-        said = monai(bundle, "verify_net_in_out", id_, *config, "--meta_file", f"configs/{metadata}.json", "--n", "4")
+    for id_, metadata, n in (
+        ("network", "metadata", 1),
+        ("prior", "metadata_prior", 4),
+        ("axial", "metadata_axial", 4),
+    ):
+        meta = ("--meta_file", f"configs/{metadata}.json", "--n", str(n))
+        said = monai(bundle, "verify_net_in_out", id_, *config, *meta)
         assert "data shape of network is verified with no error" in said
     folders = ("--dataset_dir", str(tmp_path / "in"), "--output_dir", str(tmp_path / "out"))
     monai(bundle, "run", *config, "--meta_file", "configs/metadata.json", *folders)
