@@ -165,7 +165,7 @@ def _print(made: "Making", output: Path, sidecars: int | None) -> None:
         messages.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     if made.unpaired:
-        say(f"{len(made.unpaired)} cases with nothing to learn are in split test, for translate: {made.unpaired[0]}, ...")
+        say(f"{len(made.unpaired)} cases with nothing to learn are in split test: {made.unpaired[0]}, ...")
     if told["files"].get("ct") and not told["files"].get("mumap"):
         say("CT but no mu-map: convert ct CT X_mumap.nii.gz --pet PET makes one each; then create the manifest again")
     if made.left:

@@ -110,6 +110,20 @@ def test_the_first_that_fits_is_taken() -> None:
     assert largest_that_fits([8, 4, 2], lambda size: 10.0 * size, 10.0) is None
 
 
+def test_kept_bytes_by_hand() -> None:
+    """A linear layer keeps its input (5 x 4), a square its argument (5 x 3), nobody counts the weight."""
+    kept = kept_bytes(torch.nn.Linear(4, 3), lambda net, batch: net(batch["x"]).square().sum(), {"x": torch.rand(5, 4)})
+    assert kept == 4 * (5 * 4 + 5 * 3)
+    assert (
+        kept_bytes(
+            torch.nn.Linear(4, 3),
+            lambda net, batch: net(batch["x"].requires_grad_()).square().sum(),
+            {"x": torch.rand(5, 4)},
+        )
+        == kept
+    )  # now the weight is kept too, for the input's gradient
+
+
 @pytest.mark.parametrize("part", ["prior", "denoiser"])
 def test_what_a_step_keeps_is_counted_exactly(part: str) -> None:
     """Without storage the same bytes are counted as autograd holds in a real step of the tiny preset."""
