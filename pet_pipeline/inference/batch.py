@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data import nifti
@@ -27,6 +28,8 @@ from pet_pipeline.units import Unit
 __all__ = ["CaseResult", "Made", "Procedure", "Status", "Work", "exit_status", "failure", "run", "run_on"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BIDS_UNITS = {Unit.SUV: "g/mL", Unit.BQML: "Bq/mL", Unit.RELATIVE: "relative"}
 """`Units` of a sidecar, so that outputs are understood as inputs, by us and by others."""
@@ -188,6 +191,9 @@ def run(
 ) -> list[CaseResult]:
     """Do every job; a bad file never stops the rest.
 
+    While the networks work on a case, the next one is read and the last one is written, each in a thread of its own.
+    An interrupt meets the networks at once; what is being read or written is brought to its end first.
+
     Args:
         jobs: from `jobs.collect`.
         work: the loaded model and the options.
@@ -196,12 +202,27 @@ def run(
     Returns:
         One result a job, or a frame of a job with `frame=all`, in the jobs' order.
     """
-    results = []
-    for job in jobs:
-        for result in _run_job(job, work):
-            log.info("%s: %s %s", result.case_id, result.status, result.message)
-            on_case(result)
-            results.append(result)
+    results: list[CaseResult] = []
+
+    def tell(finished: Future[CaseResult]) -> None:
+        result = finished.result()
+        log.info("%s: %s %s", result.case_id, result.status, result.message)
+        on_case(result)
+        results.append(result)
+
+    cases = _cases(jobs, work.reading)
+    with ThreadPoolExecutor(1, "reading") as reading, ThreadPoolExecutor(1, "writing") as writing:
+        ahead = reading.submit(_open_next, cases, work)
+        last: Future[CaseResult] | None = None
+        while (found := ahead.result()) is not None:
+            ahead = reading.submit(_open_next, cases, work)
+            job, opened = found
+            made = opened if isinstance(opened, CaseResult) else _safely(job, work.make, opened.intake, job)
+            if last is not None:  # waited for: at most one case is read, one worked on and one written
+                tell(last)
+            last = writing.submit(_safely, job, _write, opened, made, work)
+        if last is not None:
+            tell(last)
     return results
 
 
@@ -240,24 +261,48 @@ def _lost(job: Job) -> CaseResult:
     return CaseResult(job.case_id, job.source, job.target, "failed", message, PetPipelineError.exit_status)
 
 
-def _run_job(job: Job, work: Procedure) -> Iterator[CaseResult]:
-    frames: tuple[int | None, ...] = (None,)
-    with_frame = job
-    try:
-        frames = frames_wanted(job.source, work.reading.frame, job.series)
-    except Exception as error:
-        yield outcomes.mishap(job.case_id, job.source, job.target, error)
-        return
-    for frame in frames:
-        if frame is not None and work.reading.frame == "all":
-            with_frame = job.for_frame(frame)
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """An input that was read and may be worked on."""
+
+    job: Job
+    plan: Mapping[str, Any]
+    intake: Intake
+    warnings: tuple[str, ...]
+
+
+def _cases(jobs: Sequence[Job], reading: InputOptions) -> Iterator[tuple[Job, int | Exception | None]]:
+    """Each job with its frame, or with what is wrong with its frames."""
+    for job in jobs:
         try:
-            yield _run_case(with_frame, frame, work)
-        except Exception as error:  # one bad file must not stop the rest, whatever is wrong with it
-            yield outcomes.mishap(with_frame.case_id, with_frame.source, with_frame.target, error)
+            frames = frames_wanted(job.source, reading.frame, job.series)
+        except Exception as error:
+            yield job, error
+            continue
+        for frame in frames:
+            yield job.for_frame(frame) if frame is not None and reading.frame == "all" else job, frame
 
 
-def _run_case(job: Job, frame: int | None, work: Procedure) -> CaseResult:
+def _open_next(
+    cases: Iterator[tuple[Job, int | Exception | None]], work: Procedure
+) -> tuple[Job, _Opened | CaseResult] | None:
+    """The next case opened, or what became of it already; None after the last."""
+    for job, frame in cases:
+        return job, _safely(job, _open, job, frame, work)
+    return None
+
+
+def _safely(job: Job, step: Callable[..., T], *arguments: Any) -> T | CaseResult:
+    """What the step gives; one bad file must not stop the rest, whatever is wrong with it."""
+    try:
+        return step(*arguments)
+    except Exception as error:
+        return outcomes.mishap(job.case_id, job.source, job.target, error)
+
+
+def _open(job: Job, frame: int | Exception | None, work: Procedure) -> _Opened | CaseResult:
+    if isinstance(frame, Exception):
+        raise frame
     plan: dict[str, Any] = {
         "input": {"path": str(job.source), "sha256": job.sha256},
         "model": work.identity(),
@@ -270,17 +315,21 @@ def _run_case(job: Job, frame: int | None, work: Procedure) -> CaseResult:
     intake = take_in(job.source, work.reading, frame, job.series)
     refuse_grid(work.description, intake.template.geometry, str(job.source))
     refuse_other_correction(work.description, intake.corrected, str(job.source))
-    warnings = [
-        *intake.warnings,
-        *cautions(work.description, intake.template.geometry, simulated=intake.simulated),
-    ]
-    made = work.make(intake, job)
-    warnings += made.warnings
-    content = _content(plan, intake, made, work, warnings)
-    sidecar.claim(job.target, plan)
+    warned = cautions(work.description, intake.template.geometry, simulated=intake.simulated)
+    return _Opened(job, plan, intake, (*intake.warnings, *warned))
+
+
+def _write(opened: _Opened | CaseResult, made: Made | CaseResult, work: Procedure) -> CaseResult:
+    if isinstance(made, CaseResult):
+        return made
+    assert isinstance(opened, _Opened)
+    job = opened.job
+    warnings = [*opened.warnings, *made.warnings]
+    content = _content(opened.plan, opened.intake, made, work, warnings)
+    sidecar.claim(job.target, opened.plan)
     job.sidecar.unlink(missing_ok=True)  # an old sidecar must not vouch for the new image
     for path, volume in made.images.items():
-        nifti.write(path, volume, intake.template)
+        nifti.write(path, volume, opened.intake.template)
     for folder, derived in made.series.items():
         write_derived(folder, derived)
     sidecar.finish(job.sidecar, job.target, content)
