@@ -101,7 +101,7 @@ def interpolation_matrix(n_old: int, places: FloatArray, order: Literal[1, 3]) -
         places: (n_new,), in samples.
         order: 1 linear, 3 cubic B-spline, mirrored at both ends.
     """
-    grid = np.stack(np.meshgrid(np.clip(places, -0.5, n_old - 0.5), np.arange(n_old), indexing="ij"))
+    grid: FloatArray = np.stack(np.meshgrid(np.clip(places, -0.5, n_old - 0.5), np.arange(n_old), indexing="ij"))
     mode: Literal["mirror", "nearest"] = "mirror" if order == 3 else "nearest"
     return np.asarray(ndimage.map_coordinates(np.eye(n_old), grid, order=order, mode=mode), dtype=np.float32)
 
