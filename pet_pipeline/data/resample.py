@@ -1,16 +1,21 @@
-"""From grid to grid: averaging when going coarser, interpolation (SimpleITK) when going finer or elsewhere.
+"""From grid to grid: averaging when going coarser, interpolation when going finer or elsewhere.
 
 PET values are concentrations, so a coarser voxel holds the mean of what it covers: the total activity is kept,
 noise falls as it should, and nothing aliases. Values between samples come from cubic B-splines, which keep the peaks
 of small lesions that linear interpolation would cut; their undershoot beside a hot bladder is cut off at the input's
 least value, so that no activity becomes negative.
+
+Between grids of parallel axes, as a scan's and a model's are, all of this is one small matrix an axis, a tenth of the
+time that SimpleITK takes, which does the rest.
 """
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 (the name that its own manual uses)
+from scipy import ndimage
 
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.geometry import Geometry
@@ -18,6 +23,9 @@ from pet_pipeline.types import Float32Array, FloatArray
 
 SAME_SPACING = 1e-4
 """Relative difference of spacing below which an axis is left alone."""
+
+SAME_PLACE_VOXELS = 1e-3
+"""Places that part by less than this are the same."""
 
 _OVERHANG_VOXELS = 1e-3
 """A last voxel that would cover less than this part of itself is not added."""
@@ -68,6 +76,9 @@ def onto(
     """
     if volume.geometry.matches(geometry):
         return Volume(volume.data.copy(), geometry, volume.unit)
+    places = None if nearest else _places(volume.geometry, geometry)
+    if places is not None:
+        return Volume(_along_axes(volume.data, places, 1 if linear else 3, outside), geometry, volume.unit)
     image = _image(volume.data, volume.geometry)
     sampler = sitk.ResampleImageFilter()
     sampler.SetSize([int(n) for n in geometry.shape])
@@ -80,6 +91,40 @@ def onto(
     data = np.maximum(data, volume.data.min())
     data[np.isnan(data)] = outside
     return Volume(np.ascontiguousarray(data, dtype=np.float32), geometry, volume.unit)
+
+
+def interpolation_matrix(n_old: int, places: FloatArray, order: Literal[1, 3]) -> Float32Array:
+    """Weights (n_new, n_old) to interpolate samples 0 to n_old - 1 at `places`; the nearest sample's beyond them.
+
+    Args:
+        n_old: number of samples.
+        places: (n_new,), in samples.
+        order: 1 linear, 3 cubic B-spline, mirrored at both ends.
+    """
+    grid: FloatArray = np.stack(np.meshgrid(np.clip(places, -0.5, n_old - 0.5), np.arange(n_old), indexing="ij"))
+    mode: Literal["mirror", "nearest"] = "mirror" if order == 3 else "nearest"
+    return np.asarray(ndimage.map_coordinates(np.eye(n_old), grid, order=order, mode=mode), dtype=np.float32)
+
+
+def _places(source: Geometry, target: Geometry) -> list[FloatArray] | None:
+    """For each axis where the target's voxels lie, in voxels of the source; None where axes are not parallel."""
+    step = np.linalg.inv(source.affine) @ target.affine
+    across = np.abs(step[:3, :3] - np.diag(np.diagonal(step)[:3]))
+    if (across @ np.asarray(target.shape)).max() > SAME_PLACE_VOXELS:
+        return None
+    return [step[axis, axis] * np.arange(n) + step[axis, 3] for axis, n in enumerate(target.shape)]
+
+
+def _along_axes(data: FloatArray, places: list[FloatArray], order: Literal[1, 3], outside: float) -> FloatArray:
+    """Interpolated along x, then y, then z: each product leaves its result in order, so that nothing is copied."""
+    lowest = data.min()
+    x, y, z = (interpolation_matrix(n, at, order) for n, at in zip(data.shape, places, strict=True))
+    fine: FloatArray = np.matmul(np.matmul(y, np.tensordot(x, data, axes=(1, 0))), z.T)
+    np.maximum(fine, lowest, out=fine)
+    for axis, (n, at) in enumerate(zip(data.shape, places, strict=True)):
+        beyond = (at < -0.5 - SAME_PLACE_VOXELS) | (at > n - 0.5 + SAME_PLACE_VOXELS)
+        np.moveaxis(fine, axis, 0)[beyond] = outside
+    return fine
 
 
 def _regridded(geometry: Geometry, spacing_mm: tuple[float, float, float]) -> Geometry:

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data import nifti
@@ -31,6 +33,8 @@ from pet_pipeline.units import Unit
 __all__ = ["CaseResult", "Made", "Procedure", "Status", "Work", "exit_status", "failure", "run", "run_on"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BIDS_UNITS = {Unit.SUV: "g/mL", Unit.BQML: "Bq/mL", Unit.RELATIVE: "relative"}
 """`Units` of a sidecar, so that outputs are understood as inputs, by us and by others."""
@@ -218,6 +222,9 @@ def run(
 ) -> list[CaseResult]:
     """Do every job; a bad file never stops the rest.
 
+    While the networks work on a case, the next one is read and the last one is written, each in a thread of its own.
+    An interrupt meets the networks at once; what is being read or written is brought to its end first.
+
     Args:
         jobs: from `jobs.collect`.
         work: the loaded model and the options.
@@ -226,13 +233,41 @@ def run(
     Returns:
         One result a job, or a frame of a job with `frame=all`, in the jobs' order.
     """
-    results = []
-    for job in jobs:
-        for result in _run_job(job, work):
-            log.info("%s: %s %s", result.case_id, result.status, result.message)
-            on_case(result)
-            results.append(result)
+    results: list[CaseResult] = []
+
+    def tell(finished: Future[CaseResult]) -> None:
+        result = finished.result()
+        log.info("%s: %s %s", result.case_id, result.status, result.message)
+        on_case(result)
+        results.append(result)
+
+    cases = _cases(jobs, work.reading)
+    opened: _Opened | CaseResult | None = None
+    last: Future[CaseResult] | None = None
+    with (
+        ExitStack() as ending,
+        ThreadPoolExecutor(1, "reading") as reading,
+        ThreadPoolExecutor(1, "writing") as writing,
+    ):
+        ahead = reading.submit(_open_next, cases, work)
+        ending.callback(lambda: _let_go(opened, ahead.result()))
+        while (found := ahead.result()) is not None:
+            ahead = reading.submit(_open_next, cases, work)
+            job, opened = found
+            made = opened if isinstance(opened, CaseResult) else _safely(job, work.make, opened.intake, job)
+            if last is not None:  # waited for: at most one case is read, one worked on and one written
+                tell(last)
+            last = writing.submit(_safely, job, _write, opened, made, work)
+        if last is not None:
+            tell(last)
     return results
+
+
+def _let_go(opened: "_Opened | CaseResult | None", ahead: "tuple[Job, _Opened | CaseResult] | None") -> None:
+    """Leave what an interrupt kept from being written to other runs."""
+    for one in (opened, None if ahead is None else ahead[1]):
+        if isinstance(one, _Opened):
+            one.hold.close()
 
 
 def run_on(
@@ -270,24 +305,49 @@ def _lost(job: Job) -> CaseResult:
     return CaseResult(job.case_id, job.source, job.target, "failed", message, PetPipelineError.exit_status)
 
 
-def _run_job(job: Job, work: Procedure) -> Iterator[CaseResult]:
-    frames: tuple[int | None, ...] = (None,)
-    with_frame = job
-    try:
-        frames = frames_wanted(job.source, work.reading.frame, job.series)
-    except Exception as error:
-        yield outcomes.mishap(job.case_id, job.source, job.target, error)
-        return
-    for frame in frames:
-        if frame is not None and work.reading.frame == "all":
-            with_frame = job.for_frame(frame)
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """An input that was read and may be worked on; `hold` keeps other runs off its result until it is written."""
+
+    job: Job
+    plan: Mapping[str, Any]
+    intake: Intake
+    warnings: tuple[str, ...]
+    hold: ExitStack
+
+
+def _cases(jobs: Sequence[Job], reading: InputOptions) -> Iterator[tuple[Job, int | Exception | None]]:
+    """Each job with its frame, or with what is wrong with its frames."""
+    for job in jobs:
         try:
-            yield _run_case(with_frame, frame, work)
-        except Exception as error:  # one bad file must not stop the rest, whatever is wrong with it
-            yield outcomes.mishap(with_frame.case_id, with_frame.source, with_frame.target, error)
+            frames = frames_wanted(job.source, reading.frame, job.series)
+        except Exception as error:
+            yield job, error
+            continue
+        for frame in frames:
+            yield job.for_frame(frame) if frame is not None and reading.frame == "all" else job, frame
 
 
-def _run_case(job: Job, frame: int | None, work: Procedure) -> CaseResult:
+def _open_next(
+    cases: Iterator[tuple[Job, int | Exception | None]], work: Procedure
+) -> tuple[Job, _Opened | CaseResult] | None:
+    """The next case opened, or what became of it already; None after the last."""
+    for job, frame in cases:
+        return job, _safely(job, _open, job, frame, work)
+    return None
+
+
+def _safely(job: Job, step: Callable[..., T], *arguments: Any) -> T | CaseResult:
+    """What the step gives; one bad file must not stop the rest, whatever is wrong with it."""
+    try:
+        return step(*arguments)
+    except Exception as error:
+        return outcomes.mishap(job.case_id, job.source, job.target, error)
+
+
+def _open(job: Job, frame: int | Exception | None, work: Procedure) -> _Opened | CaseResult:
+    if isinstance(frame, Exception):
+        raise frame
     plan: dict[str, Any] = {
         "input": {"path": str(job.source), "sha256": job.sha256},
         "model": work.identity(),
@@ -297,9 +357,15 @@ def _run_case(job: Job, frame: int | None, work: Procedure) -> CaseResult:
     skipped = CaseResult(job.case_id, job.source, job.target, "skipped", "finished by an earlier run")
     if _is_finished(job, plan, work):
         return skipped
-    with held(job.target):
-        # looked at again: another run may have made it just before this one took hold of it
-        return skipped if _is_finished(job, plan, work) else _made(job, frame, work, plan)
+    with ExitStack() as hold:
+        hold.enter_context(held(job.target))
+        if _is_finished(job, plan, work):  # by another run, just before this one took hold of it
+            return skipped
+        intake = take_in(job.source, work.reading, frame, job.series)
+        refuse_grid(work.description, intake.template.geometry, str(job.source))
+        refuse_other_correction(work.description, intake.corrected, str(job.source))
+        warned = cautions(work.description, intake.template.geometry, simulated=intake.simulated)
+        return _Opened(job, plan, intake, (*intake.warnings, *warned), hold.pop_all())
 
 
 def _is_finished(job: Job, plan: Mapping[str, Any], work: Procedure) -> bool:
@@ -308,21 +374,21 @@ def _is_finished(job: Job, plan: Mapping[str, Any], work: Procedure) -> bool:
     return all(path.exists() for path in work.products(job))
 
 
-def _made(job: Job, frame: int | None, work: Procedure, plan: Mapping[str, Any]) -> CaseResult:
-    intake = take_in(job.source, work.reading, frame, job.series)
-    refuse_grid(work.description, intake.template.geometry, str(job.source))
-    refuse_other_correction(work.description, intake.corrected, str(job.source))
-    warnings = [
-        *intake.warnings,
-        *cautions(work.description, intake.template.geometry, simulated=intake.simulated),
-    ]
-    made = work.make(intake, job)
-    warnings += made.warnings
-    content = _content(plan, intake, made, work, warnings)
-    sidecar.claim(job.target, plan)
+def _write(opened: _Opened | CaseResult, made: Made | CaseResult, work: Procedure) -> CaseResult:
+    if isinstance(opened, CaseResult):
+        return opened
+    with opened.hold:
+        return made if isinstance(made, CaseResult) else _written(opened, made, work)
+
+
+def _written(opened: _Opened, made: Made, work: Procedure) -> CaseResult:
+    job = opened.job
+    warnings = [*opened.warnings, *made.warnings]
+    content = _content(opened.plan, opened.intake, made, work, warnings)
+    sidecar.claim(job.target, opened.plan)
     job.sidecar.unlink(missing_ok=True)  # an old sidecar must not vouch for the new image
     for path, volume in made.images.items():
-        nifti.write(path, volume, intake.template)
+        nifti.write(path, volume, opened.intake.template)
     if work.overwrite and job.deviation not in made.images:  # an older run's map must not pass for this image's
         for stale in (job.deviation, outcomes.sidecar_path(job.deviation)):
             stale.unlink(missing_ok=True)

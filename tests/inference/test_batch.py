@@ -1,7 +1,8 @@
 """Resuming, isolation of failures, and what the sidecar says."""
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import nibabel as nib
@@ -12,6 +13,7 @@ from pet_pipeline.data.files import sha256_of
 from pet_pipeline.errors import InputRefused, OutOfMemory, PartialFailure
 from pet_pipeline.inference import batch, sidecar
 from pet_pipeline.inference.batch import CaseResult, Work, failure, run
+from pet_pipeline.inference.intake import Intake
 from pet_pipeline.inference.jobs import Job, collect
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
 from pet_pipeline.inference.translator import Translator
@@ -135,6 +137,58 @@ def test_one_bad_file_does_not_stop_the_rest(
     assert isinstance(failure(results), PartialFailure)
     assert [p.name for p in (tmp_path / "out").glob("*.nii.gz")] == ["c_good_acsd.nii.gz"]
     assert good.exists()
+
+
+def test_the_next_is_read_and_the_last_written_while_the_networks_work(
+    translator: Translator, make_pet: MakePet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = collect([make_pet(f"{name}.nii.gz") for name in "abc"], tmp_path / "out")
+    read = {job.source: threading.Event() for job in jobs}
+    working = {job.case_id: threading.Event() for job in jobs}
+    met: list[str] = []
+    take_in, make, finish = batch.take_in, Work.make, sidecar.finish
+
+    def reading(source: Path, *rest: object) -> object:
+        read[source].set()
+        return take_in(source, *rest)  # type: ignore[arg-type]
+
+    def making(self: Work, intake: Intake, job: Job) -> batch.Made:
+        working[job.case_id].set()
+        following = jobs[jobs.index(job) + 1 :]
+        if following and read[following[0].source].wait(20.0):
+            met.append(f"{following[0].case_id} read during {job.case_id}")
+        return make(self, intake, job)
+
+    def writing(path: Path, target: Path, content: Mapping[str, object]) -> None:
+        if target == jobs[0].target and working["b"].wait(20.0):
+            met.append("a written during b")
+        finish(path, target, content)
+
+    monkeypatch.setattr(batch, "take_in", reading)
+    monkeypatch.setattr(Work, "make", making)
+    monkeypatch.setattr(sidecar, "finish", writing)
+    told: list[str] = []
+    results = run(jobs, _work(translator, steps=1), lambda result: told.append(result.case_id))
+    assert set(met) == {"b read during a", "c read during b", "a written during b"}
+    assert told == [result.case_id for result in results] == ["a", "b", "c"]
+
+
+def test_a_result_that_cannot_be_written_fails_its_own_case(
+    translator: Translator, make_pet: MakePet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = collect([make_pet(f"{name}.nii.gz") for name in "ab"], tmp_path / "out")
+    write = batch.nifti.write
+
+    def full(path: Path, *rest: object) -> None:
+        if path == jobs[0].target:
+            raise OSError(28, "No space left on device")
+        write(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batch.nifti, "write", full)
+    results = run(jobs, _work(translator, steps=1))
+    assert [result.status for result in results] == ["failed", "done"]
+    assert "No space left" in results[0].message
+    assert not jobs[0].sidecar.exists()
 
 
 def _result(exit_status: int) -> CaseResult:

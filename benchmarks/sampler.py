@@ -1,0 +1,302 @@
+"""The built-in model's default against the reference sampler: same weights, volumes and machine, in one run.
+
+    python benchmarks/sampler.py --cohorts build/cohorts [--patients 1] [--repeats 5] [--smoke]
+
+The reference: 200 ancestral steps, three views, `fusion: sample`, float32, the whole model grid, every slab built slice
+by slice in Python at every step, at the best batch of those tried. Rows between the two change one thing at a time, so
+that each has its share. Also: FLOP/s of the denoiser against a matrix product in the same precision, and `translate`
+of five steps on a loaded model against the bare forwards that it needs. Prints Markdown; --smoke takes minutes and
+proves nothing.
+"""
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from unittest.mock import patch
+
+import torch
+from quality import REFERENCE, canonical, cohort, truth_of, with_twins
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from pet_pipeline.configs.loading import load
+from pet_pipeline.configs.simulation import CohortSettings
+from pet_pipeline.data import framing
+from pet_pipeline.data.volume import Volume
+from pet_pipeline.diffusion import multiview
+from pet_pipeline.diffusion.multiview import Task, ViewDenoiser
+from pet_pipeline.evaluation.case import BODY, Row, score_case
+from pet_pipeline.evaluation.report import ANY_LESION, groups
+from pet_pipeline.inference import sampling_step
+from pet_pipeline.inference.options import TranslateOptions
+from pet_pipeline.inference.translator import Translator
+from pet_pipeline.models import devices
+from pet_pipeline.models.unet25d import UNet25d
+from pet_pipeline.simulation.cohort import simulate_cohort
+from pet_pipeline.types import View
+
+BATCHES = (4, 8, 16, 32)
+"""Tried for the reference, on a few of its steps."""
+
+SCORES = ((BODY, "psnr", "{:.2f}"), (BODY, "nmse", "{:.4f}"), (BODY, "ssim", "{:.4f}"))
+LESIONS = ((ANY_LESION, "suv_max_recovery", "{:.3f}"), (ANY_LESION, "suv_peak_recovery", "{:.3f}"))
+
+view_denoiser = sampling_step.view_denoiser
+
+
+@dataclass
+class Clock:
+    """What the networks of the sampler did: seconds, and calls by view and shape of the input."""
+
+    device: torch.device
+    seconds: float = 0.0
+    calls: Counter[tuple[View, tuple[int, ...]]] = field(default_factory=Counter)
+
+    def timed(self, work: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """The same work, its seconds added up."""
+
+        def call(*arguments: Tensor) -> Tensor:
+            self._wait()
+            start = time.perf_counter()
+            result = work(*arguments)
+            self._wait()
+            self.seconds += time.perf_counter() - start
+            return result
+
+        return call
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def watched(self, *, rebuilt: bool) -> Callable[..., ViewDenoiser]:
+        """In place of `sampling_step.view_denoiser`; `rebuilt`: slabs are copied slice by slice first."""
+
+        def make(view: View, *rest: object) -> ViewDenoiser:
+            made = view_denoiser(view, *rest)  # type: ignore[arg-type]
+            embed, predict = self.timed(made.embed), self.timed(made.predict)
+
+            def embed_slab(slab: Tensor) -> Tensor:
+                return embed(torch.stack([torch.stack([part.clone() for part in one]) for one in slab.unbind()]))
+
+            def counted(noisy: Tensor, t: Tensor, features: Tensor) -> Tensor:
+                self.calls[view, tuple(noisy.shape)] += 1
+                return predict(noisy, t, features)
+
+            return replace(made, embed=embed_slab if rebuilt else embed, predict=counted)
+
+        return make
+
+
+def everywhere(mask: torch.Tensor, *, multiple: int, **_: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """In place of the body's box: the whole grid."""
+    return (0, 0, 0), tuple(-(-size // multiple) * multiple for size in mask.shape)
+
+
+def all_slices(task: Task) -> tuple[slice, ...]:
+    return tuple(slice(0, size) for size in task.condition.shape)
+
+
+@contextmanager
+def measured(clock: Clock, *, box: bool, rebuilt: bool = False) -> Iterator[None]:
+    """Inside, translations are timed; without `box` they work on all of the grid."""
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(sampling_step, "view_denoiser", clock.watched(rebuilt=rebuilt)))
+        if not box:
+            stack.enter_context(patch.object(framing, "body_box", everywhere))
+            stack.enter_context(patch.object(multiview, "_box_of", all_slices))
+        if rebuilt:
+            stack.enter_context(patch.object(sampling_step, "FEATURE_BYTES", 0))
+        yield
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table."""
+
+    name: str
+    translator: Translator
+    options: TranslateOptions
+    box: bool = True
+    rebuilt: bool = False
+
+
+def run(method: Method, cases: Sequence[tuple], repeats: int) -> tuple[float, float, int, float, list[Row]]:  # type: ignore[type-arg]
+    """Seconds a volume (median), share of the networks, calls, peak MB, scores; the first volume also warms up."""
+    device = method.translator.compute.device
+    first = canonical(cases[0][0].input)
+    with measured(Clock(device), box=method.box):
+        method.translator.translate(first, method.options.model_copy(update={"steps": 1}), "warm-up")
+    seconds, shares, rows, calls, peak = [], [], [], 0, 0.0
+    for case, twin in cases:
+        for repeat in range(repeats):
+            clock = Clock(device)
+            with measured(clock, box=method.box, rebuilt=method.rebuilt):
+                start = time.perf_counter()
+                made = method.translator.translate(canonical(case.input), method.options, case.case_id)
+                seconds.append(time.perf_counter() - start)
+            shares.append((clock.seconds + made.timing_s["prior"]) / seconds[-1])
+            calls, peak = sum(clock.calls.values()), max(peak, made.peak_device_memory_mb or made.peak_memory_mb)
+            if repeat == 0:
+                rows += score_case(case.case_id, method.name, made.volume.data, truth_of(case, twin))
+    return median(seconds), median(shares), calls, peak, rows
+
+
+def best_batch(translator: Translator, options: TranslateOptions, volume: Volume, batches: Sequence[int]) -> int:
+    """The batch with which one step of the reference is fastest."""
+    found = {}
+    for batch in batches:
+        tried = options.model_copy(update={"steps": 1, "batch_slices": batch})
+        times = []
+        for _ in range(2):
+            clock = Clock(translator.compute.device)
+            with measured(clock, box=False, rebuilt=True):
+                translator.translate(volume, tried, "batch")
+            times.append(clock.seconds)
+        found[batch] = min(times)
+    return min(found, key=lambda batch: found[batch])
+
+
+def forward_of(network: UNet25d, shape: tuple[int, ...], compute: devices.Compute) -> Callable[[], Tensor]:
+    """A bare forward on tensors that are there."""
+    noisy = torch.randn(shape, device=compute.device)
+    slab = torch.randn((shape[0], network.settings.condition_channels, *shape[2:]), device=compute.device)
+    t = torch.tensor([0.1], device=compute.device)
+    with compute.networks():
+        features = network.embed_condition(slab)
+
+    def forward() -> Tensor:
+        with compute.networks():
+            return network.forward_embedded(noisy, t, features)
+
+    return forward
+
+
+def seconds_of(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Median time of a call after two that warm up."""
+    times = []
+    for _ in range(repeats + 2):
+        clock = Clock(device)
+        clock.timed(lambda: work())()  # type: ignore[arg-type, return-value]
+        times.append(clock.seconds)
+    return median(times[2:])
+
+
+def efficiency(translator: Translator, shape: tuple[int, ...], side: int, repeats: int) -> str:
+    """FLOP/s of a forward of the axial network against a product of square matrices in the same precision."""
+    compute = translator.compute
+    forward = forward_of(translator.denoisers[View.AXIAL], shape, compute)
+    with FlopCounterMode(display=False) as counter:
+        forward()
+    network = counter.get_total_flops() / seconds_of(forward, compute.device, repeats)
+    square = torch.randn((side, side), device=compute.device, dtype=devices.DTYPE[compute.precision])
+    product = 2.0 * side**3 / seconds_of(lambda: square @ square, compute.device, repeats)
+    return (
+        f"{compute.precision}: network on {' x '.join(map(str, shape))} {network / 1e9:.0f} GFLOP/s, product of "
+        f"{side} x {side} {product / 1e9:.0f} GFLOP/s, {network / product:.0%}"
+    )
+
+
+def overhead(translator: Translator, volume: Volume, steps: int, repeats: int) -> str:
+    """`translate` of a volume on the model grid over the bare forwards of denoisers and prior."""
+    options = TranslateOptions(steps=steps)
+    grid = framing.to_spacing(volume, translator.model.description.grid.spacing_mm)
+    clock, device = Clock(translator.compute.device), translator.compute.device
+    with measured(clock, box=True):
+        shape = translator.translate(grid, options, "overhead").frame.shape
+    bare = sum(
+        count * seconds_of(forward_of(translator.denoisers[view], size, translator.compute), device, repeats)
+        for (view, size), count in clock.calls.items()
+    )
+    condition = torch.randn((1, 1, *shape), device=device)
+
+    def prior() -> Tensor:
+        with translator.compute.networks():
+            return translator.prior_network(condition)
+
+    bare += seconds_of(prior, device, repeats) * (2 if translator.sampler(options).mirror else 1)
+    whole = seconds_of(lambda: translator.translate(grid, options, "overhead"), device, repeats)
+    return f"translate, {steps} steps: {whole:.2f} s; its forwards alone {bare:.2f} s; ratio {whole / bare:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cohorts", type=Path, default=Path("build/cohorts"))
+    parser.add_argument("--patients", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5, help="of everything but the reference, which runs once")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--smoke", action="store_true", help="a short body, two steps, small matrices")
+    arguments = parser.parse_args()
+    repeats, product_side, steps = (1, 512, 2) if arguments.smoke else (arguments.repeats, 4096, 5)
+    reference = REFERENCE.model_copy(update={"steps": 2}) if arguments.smoke else REFERENCE
+    with tempfile.TemporaryDirectory() as temporary:
+        if arguments.smoke:
+            changes = ["patients=1", "doses=[5]", "phantom.slices=[24,24]", "acquisition.phases=1"]
+            manifest = simulate_cohort(load(CohortSettings, "cohort-tiny", changes), Path(temporary), workers=1)
+        else:
+            manifest = cohort("cohort-test", arguments.cohorts, arguments.patients)
+        cases = with_twins(manifest)[: arguments.patients]
+        report(cases, arguments.device, reference, repeats, product_side, steps, smoke=arguments.smoke)
+
+
+def report(
+    cases: Sequence[tuple],  # type: ignore[type-arg]
+    device: str,
+    reference: TranslateOptions,
+    repeats: int,
+    product_side: int,
+    steps: int,
+    *,
+    smoke: bool,
+) -> None:
+    plain, fast = Translator.load(device=device, precision="fp32"), Translator.load(device=device)
+    volume = canonical(cases[0][0].input)
+    batch = best_batch(plain, reference, volume, BATCHES[:2] if smoke else BATCHES)
+    chosen = TranslateOptions()
+    methods = [  # the smallest first: a process's peak does not fall
+        Method("default: body box", fast, chosen),
+        Method(f"few steps in {fast.compute.precision}, whole grid", fast, chosen, box=False),
+        Method("few steps in fp32, whole grid", plain, chosen, box=False),
+        Method(
+            f"reference, batch {batch}", plain, reference.model_copy(update={"batch_slices": batch}), False, True
+        ),
+    ]  # fmt: skip
+    found = [run(method, cases, 1 if method.rebuilt else repeats) for method in methods]
+    table = groups([row for *_, rows in found for row in rows])
+    slowest = found[-1][0]
+    print(
+        "| method | s | times faster | in networks | calls | PSNR dB | NMSE | SSIM | SUVmax, SUVpeak recovery | peak MB |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for method, (seconds, share, calls, peak, _) in zip(methods, found, strict=True):
+        cells = [
+            style.format(table[method.name, region, metric].mean) if (method.name, region, metric) in table else "-"
+            for region, metric, style in (*SCORES, *LESIONS)
+        ]
+        print(
+            f"| {method.name} | {seconds:.2f} | {slowest / seconds:.1f} | {share:.0%} | {calls} | "
+            f"{' | '.join(cells[:3])} | {', '.join(cells[3:])} | {peak:.0f} |"
+        )
+    ratios = [before[0] / after[0] for after, before in pairwise(found)]
+    print(f"\nShares: steps {ratios[2]:.1f}, precision {ratios[1]:.1f}, body box {ratios[0]:.1f} times.")
+    seen = fast.translate(volume, chosen, "frame").frame
+    inside = torch.tensor(seen.shape).prod().item() / torch.tensor(seen.grid.shape).prod().item()
+    print(f"Body box: {inside:.0%} of the model grid of {' x '.join(map(str, seen.grid.shape))}.")
+    for translator in {one.compute.precision: one for one in (plain, fast)}.values():
+        size = (sampling_step.BATCH_SLICES[translator.compute.device.type], 1, *seen.shape[:2])
+        print(efficiency(translator, size, product_side, repeats))
+    print(overhead(fast, volume, steps, repeats))
+    today = datetime.now(UTC).date().isoformat()
+    print(f"{today}, {devices.describe(fast.compute.device)}, {len(cases)} volume(s), median of {repeats}.")
+
+
+if __name__ == "__main__":
+    main()
