@@ -82,6 +82,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = app(standalone_mode=False)
+        if status == EXIT_INTERRUPTED:  # how typer passes an interrupt on
+            raise KeyboardInterrupt
         sys.exit(status if isinstance(status, int) else 0)
     except PetPipelineError as error:
         _say(str(error))

@@ -76,7 +76,11 @@ class Engine(StrEnum):
 
 Inputs = Annotated[
     list[Path],
-    typer.Argument(help="NIfTI files, folders of them or of DICOM series, or a manifest.tsv.", show_default=False),
+    typer.Argument(
+        help="NIfTI files, folders of them or of DICOM series, or a manifest.tsv.",
+        show_default=False,
+        readable=False,  # one file that cannot be read is refused, and the others are done
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:i.")]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Of the networks; auto: bf16 where native.")]

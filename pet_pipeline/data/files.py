@@ -105,8 +105,8 @@ def _told_of(target: Path) -> Iterator[None]:
             ) from error
         if error.errno in _FULL:
             raise PetPipelineError(
-                f"{target}: cannot be written ({error.strerror}); make room, then type the same command again: "
-                "finished outputs stay"
+                f"{target}: cannot be written ({error.strerror}); make room, then type the same command again: what "
+                "is finished stays"
             ) from error
         raise
 

@@ -132,6 +132,8 @@ class Manifest:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise UsageError(f"{path}: not UTF-8 text; needed is a tab-separated table") from error
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror}); give a manifest.tsv") from error
         rows = [line.split("\t") for line in lines if line.strip()]
         header = [name.strip() for name in rows[0]] if rows else []
         missing = [name for name in REQUIRED_COLUMNS if name not in header]

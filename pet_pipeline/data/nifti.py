@@ -193,9 +193,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 def _grid(stream: IO[bytes], path: Path) -> tuple[Nifti1Header, int, tuple[int, int, int], tuple[int, ...]]:
     header, version = parse_header(stream.read(_HEADER_BYTES), path)
-    shape, trailing = grid_shape(header, path)
-    refuse_too_large(math.prod(shape), str(path))
-    return header, version, shape, trailing
+    return header, version, *grid_shape(header, path)
 
 
 def _frame_index(trailing: tuple[int, ...], frame: int | None, path: Path) -> tuple[int, ...]:
@@ -219,6 +217,7 @@ def _voxels(stream: IO[bytes], header: Nifti1Header, index: tuple[int, ...], pat
     if needed > (size * _DEFLATE_MAX_RATIO if packed else size):
         # Asked before reading: a damaged header may claim more than memory holds.
         raise InputRefused(f"{path}: truncated: {size} bytes found, the header needs {needed}; copy the file again")
+    refuse_too_large(math.prod(header.get_data_shape()[:3]), str(path))
     most = most_voxels() * UNPACKED_BYTES_PER_VOXEL
     if packed and needed > most:
         raise InputRefused(f"{path}: unpacks to {needed} bytes, at most {most} are read: unpack it, or set {VARIABLE}")

@@ -32,7 +32,7 @@ SLICE_BLOCK = 64
 
 _COUNTS = "counts_"
 _REQUIRED = ("sensitivity", "scatter", "randoms", "ct_mu_cm1", "scanner")
-_DAMAGE = (OSError, ValueError, KeyError, TypeError)
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,8 @@ class StoredSinogram:
                     f"{path}: no {lacking} in it; needed is a sinogram that `simulate --keep-sinograms` wrote"
                 )
             scanner = _scanner(path, "scanner_settings" in held)
-            lines, slices = archives.load(path, "sensitivity")["sensitivity"].shape
-            stored = cls(path, scanner, tuple(sorted(doses)), slices, "expected" in held)
-            shape = stored.ct_mu_cm1.shape
-            if lines != scanner.beam.angles * scanner.beam.bins or shape != stored.geometry.shape:
-                raise ValueError(f"{lines} lines and a map of shape {shape} are not its scanner's")
-            return stored
+            slices = int(archives.load(path, "sensitivity")["sensitivity"].shape[1])
+            return cls(path, scanner, tuple(sorted(doses)), slices, "expected" in held)
         except _DAMAGE as error:
             raise InputRefused(f"{path}: unreadable or truncated ({_first_line(error)}); simulate it again") from error
 
@@ -111,9 +107,11 @@ class StoredSinogram:
 
         Raises:
             UsageError: a dose that is not stored; a mu-map of another shape.
+            InputRefused: damaged, or arrays that are not the scanner's.
         """
         if mu_cm1 is not None and mu_cm1.shape != self.geometry.shape:
             raise UsageError(f"mu-map of shape {mu_cm1.shape}, needed is {self.geometry.shape} (x, y, z)")
+        self.refuse_other_shapes()
         columns = None if mu_cm1 is None else np.asarray(mu_cm1, dtype=np.float32).reshape(-1, self.slices)
         stored, scale = self._stored_counts(dose), self._read("sensitivity")
         scatter = None if columns is None else self._read("scatter")
@@ -134,6 +132,21 @@ class StoredSinogram:
                 iterations=self.scanner.iterations if iterations is None else iterations,
             )[0]
         return finished(self.scanner, image)
+
+    def refuse_other_shapes(self) -> None:
+        """Hold what the settings claim against the arrays: memory is taken by the former.
+
+        Raises:
+            InputRefused: they do not fit.
+        """
+        beam, tof = self.scanner.beam, self.scanner.tof
+        wanted = (beam.angles * beam.bins * (1 if tof is None else tof.bins), self.slices)
+        lines, voxels = self._read("scatter").shape, self.ct_mu_cm1.shape
+        if lines != wanted or voxels != self.geometry.shape:
+            raise InputRefused(
+                f"{self.path}: arrays of shape {lines} and {voxels}, its scanner has {wanted} and "
+                f"{self.geometry.shape}; simulate it again"
+            )
 
     def attenuation(self, mu_columns: FloatArray) -> Float32Array:
         """Attenuation factors, (angles x bins, slices), of a mu-map (pixels, slices) in cm^-1."""
