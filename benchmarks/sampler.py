@@ -273,7 +273,7 @@ def report(
     table = groups([row for *_, rows in found for row in rows])
     slowest = found[-1][0]
     print(
-        "| method | s | times faster | in networks | calls | PSNR dB | NMSE | SSIM | SUVmax, SUVpeak recovery | peak MB |"
+        "| method | s | times faster | in networks | calls | PSNR dB | NMSE | SSIM | SUVmax, SUVpeak | peak MB |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for method, (seconds, share, calls, peak, _) in zip(methods, found, strict=True):
