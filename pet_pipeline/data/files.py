@@ -1,6 +1,7 @@
 """Whole files and folders or none: atomic writes and checksums."""
 
 import errno
+import glob
 import hashlib
 import json
 import logging
@@ -20,6 +21,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_PARTIAL = ".partial-"
+"""Begins the names of files that are being written."""
+
 log = logging.getLogger(__name__)
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
@@ -35,7 +39,9 @@ def atomic_path(target: Path, mode: int = 0o644) -> Iterator[Path]:
     """
     with _told_of(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(target.suffixes), dir=target.parent)
+        descriptor, name = tempfile.mkstemp(
+            prefix=f"{_PARTIAL}{target.name}-", suffix="".join(target.suffixes), dir=target.parent
+        )
         os.close(descriptor)
         temporary = Path(name)
         try:
@@ -63,6 +69,8 @@ def held(target: Path) -> Iterator[None]:
     if descriptor is None:
         raise UsageError(f"{target}: another run is making it; let it end, then type the same command again")
     try:
+        for left in target.parent.glob(f"{_PARTIAL}{glob.escape(target.name)}-*"):  # by a run that was killed
+            left.unlink()
         yield
     finally:
         lock.unlink(missing_ok=True)  # while it is still held: whoever waits for this very file sees that it is gone

@@ -55,7 +55,7 @@ class Batch:
         assert len(self.assert_nothing_half_written(out)) == len(self.scans)
         assert {path.name for path in out.glob("*.nii.gz")} == set(self.images)
         assert all((out / name).stat().st_mtime_ns == stamp for name, stamp in before.items())
-        assert not [path.name for path in out.iterdir() if path.name.endswith((".lock", ".claim"))]
+        assert not [path.name for path in out.glob(".*") if not path.name.endswith(".json")]
 
 
 @pytest.fixture(scope="session")

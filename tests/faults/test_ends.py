@@ -83,7 +83,7 @@ def test_a_killed_run_holds_nothing(batch: Batch, tmp_path: Path) -> None:
 
 def test_memory_that_runs_out(batch: Batch, tmp_path: Path) -> None:
     """Over a scan of 64 MB in float32, with 80 MB more than the process has at its start; the rest stays."""
-    large = tmp_path / "large.nii.gz"
+    large = tmp_path / "large.nii"
     body = np.pad(phantom_array((128, 128, 128)), 64)
     nib.save(nib.Nifti1Image((1000.0 * body).astype(np.int16), np.diag([3.0, 3.0, 3.0, 1.0])), large)
     out, said, limit = tmp_path / "out", tmp_path / "said", partial(more_memory, 80 * 2**20)
