@@ -11,6 +11,7 @@ import typer
 
 from pet_pipeline import __version__
 from pet_pipeline.cli import (
+    calibrate,
     check,
     convert,
     demo,
@@ -64,7 +65,7 @@ def configure(
     configure_logging(-1 if quiet else verbose, log_file)
 
 
-for verb in (doctor, demo, simulate, check, train, translate, mumap, evaluate, report, reconstruct):
+for verb in (doctor, demo, simulate, check, train, calibrate, translate, mumap, evaluate, report, reconstruct):
     app.command()(getattr(verb, verb.__name__.rsplit(".", 1)[-1]))
 app.add_typer(models.app, name="models")
 app.add_typer(convert.app, name="convert")

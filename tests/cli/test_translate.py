@@ -55,7 +55,8 @@ def test_every_option_arrives(pet_pipeline: Call, phantom_pet_file: Path, tiny_m
     sidecar = json.loads((tmp_path / "phantom_pet_acsd.json").read_text())
     expected = {
         "steps": 3, "solver": "dpmpp2m", "fusion": "sample", "views": ["coronal", "axial"], "start": "noise",
-        "t_start": 0.4, "precision": "fp32", "input_unit": "suv", "fill_nan": True, "prior_only": False, "paths": 2, "uncertainty": True,
+        "t_start": 0.4, "precision": "fp32", "input_unit": "suv", "fill_nan": True, "prior_only": False,
+        "paths": 2, "uncertainty": True,
     }  # fmt: skip
     assert {name: sidecar["options"][name] for name in expected} == expected
     assert (sidecar["seed"], sidecar["precision"]) == (9, "fp32")
