@@ -12,6 +12,7 @@ import typer
 
 from pet_pipeline import __version__
 from pet_pipeline.cli import (
+    calibrate,
     check,
     convert,
     demo,
@@ -66,7 +67,9 @@ def configure(
     configure_logging(-1 if quiet else verbose, log_file)
 
 
-for verb in (doctor, demo, simulate, check, plan, train, translate, mumap, evaluate, report, reconstruct):
+for verb in (
+    doctor, demo, simulate, check, plan, train, calibrate, translate, mumap, evaluate, report, reconstruct,
+):  # fmt: skip
     app.command()(getattr(verb, verb.__name__.rsplit(".", 1)[-1]))
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(models.app, name="models")

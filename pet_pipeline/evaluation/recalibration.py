@@ -96,7 +96,7 @@ def fit(participants: Sequence[Voxels]) -> Fit:
     scores = {name: _left_out(participants, way) for name, way in ways.items()}
     every = Voxels.of(participants)
     bins = ways[min(scores, key=lambda name: scores[name])](every)
-    ratio = np.abs(every.error) / calibrated(every.activity, every.spread, bins).clip(min=np.finfo(np.float32).tiny)
+    ratio = np.abs(every.error) / _positive(calibrated(every.activity, every.spread, bins))
     half_widths = {level: round(float(np.percentile(ratio, level)), 4) for level in LEVELS}
     return Fit(bins, half_widths, scores)
 
@@ -140,7 +140,14 @@ def _by_activity(voxels: Voxels) -> tuple[SpreadBin, ...]:
         if not bins or place > bins[-1].activity:
             factor, floor = _factor_and_floor(voxels.spread[here], np.abs(voxels.error[here]))
             bins.append(SpreadBin(activity=place, factor=factor, floor=floor))
-    return tuple(bins)
+    ratio = np.percentile(
+        np.abs(voxels.error) / _positive(calibrated(voxels.activity, voxels.spread, bins)), FITTED_LEVEL
+    )
+    gain = float(ratio) / normal_half_width(FITTED_LEVEL)  # groups were weighted alike, voxels are to be
+    return tuple(
+        SpreadBin(activity=one.activity, factor=_digits(gain * one.factor), floor=_digits(gain * one.floor))
+        for one in bins
+    )
 
 
 def _factor_and_floor(spread: FloatArray, error: FloatArray) -> tuple[float, float]:
@@ -152,6 +159,10 @@ def _factor_and_floor(spread: FloatArray, error: FloatArray) -> tuple[float, flo
     weight = 1.0 / np.maximum(wanted, np.finfo(np.float32).eps) ** 2  # relative errors count alike
     (factor2, floor2), _ = nnls(np.stack([had**2, np.ones_like(had)], axis=1) * weight[:, None], wanted**2 * weight)
     return _digits(np.sqrt(factor2)), _digits(np.sqrt(floor2))
+
+
+def _positive(deviation: FloatArray) -> FloatArray:
+    return np.maximum(deviation, np.finfo(np.float32).tiny)
 
 
 def _digits(value: float) -> float:

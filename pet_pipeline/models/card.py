@@ -53,6 +53,14 @@ views {{ d.sampler.views | join(", ") }}{{ ", averaged with the mirrored body" i
 | {{ words(name) }} | {{ "%g" % seen.p01 }} | {{ "%g" % seen.median }} | {{ "%g" % seen.p99 }} |
 {% endfor %}
 {% endif -%}
+{% if d.calibration -%}
+## Uncertainty
+
+`translate --uncertainty` with {{ d.calibration.paths }} path{{ "s" if d.calibration.paths > 1 }} of the recommended \
+sampling is calibrated; with other settings its map is the bare spread.
+
+{{ table(d.calibration.fitted_on) }}
+{% endif -%}
 ## Figures
 
 {% if d.figures %}{{ table(d.figures) }}{% else %}None measured yet.

@@ -6,11 +6,12 @@ A folder is written whole or not at all, and never holds anything that can run c
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError
@@ -22,7 +23,7 @@ from pet_pipeline.configs import yaml_text
 from pet_pipeline.configs.loading import as_yaml
 from pet_pipeline.configs.model import ModelDescription, NetworkDescription, WeightType
 from pet_pipeline.data.files import sha256_of
-from pet_pipeline.errors import InputRefused, ModelError
+from pet_pipeline.errors import InputRefused, ModelError, UsageError
 from pet_pipeline.models.card import model_card
 from pet_pipeline.models.registry import ARCHITECTURES, build, parameter_count
 
@@ -144,9 +145,7 @@ def save_folder(
     Raises:
         ModelError: a network that the registry does not know, or a weight that `dtype` cannot hold.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".partial-{path.name}-", dir=path.parent) as name:
-        staging = Path(name) / path.name
+    with _staged(path) as staging:
         staging.mkdir()
         entries = {role: _save_network(staging, role, module, dtype) for role, module in networks.items()}
         description = description.model_copy(update={"networks": entries})
@@ -154,23 +153,51 @@ def save_folder(
             shutil.copyfile(bank, staging / description.mumap.bank.file)
         (staging / CARD_FILE).write_text(model_card(description) if card is None else card, encoding="utf-8")
         (staging / DESCRIPTION_FILE).write_text(as_yaml(description), encoding="utf-8")
-        if path.exists():
-            path.rename(Path(name) / "replaced")
-        staging.rename(path)
     _log.info("model %s written to %s", description.name, path)
     return load_folder(path)
 
 
 def copy_folder(folder: ModelFolder, destination: Path) -> ModelFolder:
     """A copy of an opened model at `destination`, whole or not at all; an existing folder is replaced."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".partial-{destination.name}-", dir=destination.parent) as name:
-        staging = Path(name) / destination.name
+    with _staged(destination) as staging:
         shutil.copytree(folder.path, staging)
-        if destination.exists():
-            destination.rename(Path(name) / "replaced")
-        staging.rename(destination)
     return load_folder(destination)
+
+
+def writable_folder(folder: ModelFolder, output: Path | None) -> Path:
+    """Where a changed model may be written: `output`, else its own folder, never that of a built-in model.
+
+    Raises:
+        UsageError: the folder of a built-in model, or an `output` that holds something else than a model.
+    """
+    destination = folder.path if output is None else output
+    if destination.resolve().is_relative_to(_builtin_root().resolve()):
+        raise UsageError(f"{folder.description.name}: a built-in model is never changed; give --output NEW_FOLDER")
+    if destination.is_file() or (destination.is_dir() and not (destination / DESCRIPTION_FILE).is_file()):
+        raise UsageError(f"--output {destination}: exists and is no model folder; needed is a new one")
+    return destination
+
+
+def describe_anew(folder: ModelFolder, destination: Path, changes: Mapping[str, Any]) -> ModelFolder:
+    """A copy of an opened model at `destination` (which may be its own folder) with a changed description and card."""
+    description = folder.description.model_copy(update=dict(changes))
+    with _staged(destination) as staging:
+        shutil.copytree(folder.path, staging)
+        (staging / CARD_FILE).write_text(model_card(description), encoding="utf-8")
+        (staging / DESCRIPTION_FILE).write_text(as_yaml(description), encoding="utf-8")
+    return load_folder(destination)
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[Path]:
+    """A folder yet to be made, which takes the place of `path` when all is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".partial-{path.name}-", dir=path.parent) as name:
+        staging = Path(name) / path.name
+        yield staging
+        if path.exists():
+            path.rename(Path(name) / "replaced")
+        staging.rename(path)
 
 
 def _save_network(folder: Path, role: str, module: nn.Module, dtype: WeightType) -> NetworkDescription:

@@ -1,0 +1,75 @@
+"""`pet-pipeline calibrate`: how far the spread of a model is from its error, on cases that it has not learnt from."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pet_pipeline.cli import choices
+
+
+class Reference(StrEnum):
+    """What the error is taken against."""
+
+    NOISE_FREE = "noise_free"
+    TARGET = "target"
+
+
+class Split(StrEnum):
+    """Whose cases: those of the training split would make the model look surer than it is."""
+
+    VAL = "val"
+    TEST = "test"
+
+
+def calibrate(
+    model: Annotated[str, typer.Option("--model", help="Built-in name or model folder.")],
+    data: Annotated[Path, typer.Option("--data", help="manifest.tsv of a cohort; rows of the split are used.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="New model folder; else the model's own. A built-in model needs one."),
+    ] = None,
+    reference: Annotated[
+        Reference | None, typer.Option("--reference", help="Column that is the truth; else what the model has learnt.")
+    ] = None,
+    split: Annotated[Split, typer.Option("--split", help="Whose cases.")] = Split.VAL,
+    paths: Annotated[int, typer.Option("--paths", min=1, help="Paths that translations will have.")] = 1,
+    most_cases: Annotated[
+        int, typer.Option("--most-cases", min=2, help="Of more, so many: participants in turn, each with another dose.")
+    ] = 60,
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
+    device: choices.Device = "auto",
+    precision: choices.PrecisionOption = choices.Precision.AUTO,
+    json: choices.Json = False,
+) -> None:
+    """Calibrate a model's uncertainty: translate cases with a reference, compare spread and error, write the model.
+
+    The result is a model folder with the calibration in its model.yaml and card; `translate --uncertainty` applies it.
+    """
+    from pet_pipeline.cli.console import messages, print_json, progress, results
+    from pet_pipeline.data.manifest import Manifest
+    from pet_pipeline.inference.calibration import calibrate_spread, calibration_cases
+    from pet_pipeline.inference.translator import Translator
+    from pet_pipeline.models.weights import describe_anew, load_folder, writable_folder
+
+    folder = load_folder(model)
+    destination = writable_folder(folder, output)
+    truth = folder.description.target if reference is None else reference.value
+    cases = calibration_cases(Manifest.load(data), split.value, truth, most_cases)
+    with messages.status("loading the model"):
+        translator = Translator.load(folder, device=device, precision=precision.value)
+    with progress("calibrate", len(cases)) as tick:
+        calibration = calibrate_spread(
+            translator, cases, paths=paths, reference=truth, seed=seed, on_case=lambda name: tick(1, name)
+        )
+    written = describe_anew(folder, destination, {"calibration": calibration})
+    if json:
+        print_json({"model": str(written.path), "calibration": calibration.model_dump(mode="json")})
+        return
+    results.print(
+        f"model: {written.path}, calibrated on {calibration.fitted_on['cases']} cases of "
+        f"{calibration.fitted_on['participants']} participants; --uncertainty applies it",
+        highlight=False,
+        soft_wrap=True,
+    )
