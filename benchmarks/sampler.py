@@ -272,10 +272,9 @@ def report(
     found = [run(method, cases, 1 if method.rebuilt else repeats) for method in methods]
     table = groups([row for *_, rows in found for row in rows])
     slowest = found[-1][0]
-    print(
-        "| method | s | times faster | in networks | calls | PSNR dB | NMSE | SSIM | SUVmax, SUVpeak | peak MB |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    columns = ("method", "s", "times faster", "in networks", "calls", "PSNR dB", "NMSE", "SSIM",
+               "SUVmax, SUVpeak recovery", "peak MB")  # fmt: skip
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for method, (seconds, share, calls, peak, _) in zip(methods, found, strict=True):
         cells = [
             style.format(table[method.name, region, metric].mean) if (method.name, region, metric) in table else "-"
