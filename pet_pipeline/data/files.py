@@ -63,8 +63,8 @@ def held(target: Path) -> Iterator[None]:
         UsageError: another process holds it, or its folder cannot be written.
     """
     lock = target.with_name(f".{target.name}.lock")
+    new = [folder for folder in lock.parents if not folder.exists()]
     with _told_of(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(lock)
     if descriptor is None:
         raise UsageError(f"{target}: another run is making it; let it end, then type the same command again")
@@ -75,11 +75,15 @@ def held(target: Path) -> Iterator[None]:
     finally:
         lock.unlink(missing_ok=True)  # while it is still held: whoever waits for this very file sees that it is gone
         os.close(descriptor)
+        with suppress(OSError):  # what was refused leaves no empty folders behind
+            for folder in new:
+                folder.rmdir()
 
 
 def _locked(lock: Path) -> int | None:
     """A descriptor that holds the lock; None where another process does."""
     while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if fcntl is not None:
