@@ -20,7 +20,7 @@ CALIBRATED_LABEL = "sampling spread, calibrated on cases with a reference; exclu
 
 POOLING_MM = 5.0
 """Standard deviation of the Gaussian over which variances are averaged: three views, or a few paths, tell a voxel's
-variance badly. On simulated patients it raises the partial rank correlation with the error from 0.17 to 0.22."""
+variance badly. On a simulated patient it raised the partial rank correlation with the error from 0.17 to 0.22."""
 
 
 @dataclass(frozen=True, eq=False)
