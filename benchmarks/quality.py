@@ -65,10 +65,11 @@ def canonical(path: Path) -> Volume:
 
 
 def translated(translator: Translator, options: TranslateOptions) -> Predict:
-    """A method that translates the case's input."""
+    """A method that translates the case's input, or the corrected one if that is what the model takes."""
 
     def predict(case: Case) -> np.ndarray:
-        return translator.translate(canonical(case.input), options, case.case_id).volume.data
+        path = getattr(case, translator.model.description.condition)
+        return translator.translate(canonical(path), options, case.case_id).volume.data
 
     return predict
 
