@@ -97,8 +97,9 @@ def test_shards_share_the_work_and_the_whole_finds_it_done(
 @pytest.mark.parametrize(
     "arguments",
     [("--steps", 0), ("--views", "axial,axial"), ("--views", "top"), ("--batch-slices", "many"), ("--t-start", 1.5),
-     ("--assume-spacing", "4,4"), ("--frame", "first"), ("--device", "tpu"), ("--precision", "fp16", "--device", "cpu"),
-     ("--solver", "euler"), ("--shard", "5/4"), ("--weight-kg", -70),
+     ("--assume-spacing", "4,4"), ("--frame", "first"), ("--device", "tpu"), ("--device", "cuda:1", "--engine", "ray"),
+     ("--precision", "fp16", "--device", "cpu"),
+     ("--solver", "euler"), ("--shard", "5/4"), ("--ray-address", "10.0.0.1:6379"), ("--weight-kg", -70),
      ("--input-unit", "relative", "--output-unit", "suv")],
     ids=lambda arguments: " ".join(map(str, arguments)),
 )  # fmt: skip
