@@ -62,7 +62,7 @@ def held(target: Path) -> Iterator[None]:
     """
     lock = target.with_name(f".{target.name}.lock")
     with _told_of(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        absent = [folder for folder in target.parents if not folder.exists()]
         descriptor = _locked(lock)
     if descriptor is None:
         raise UsageError(f"{target}: another run is making it; let it end, then type the same command again")
@@ -73,11 +73,15 @@ def held(target: Path) -> Iterator[None]:
     finally:
         lock.unlink(missing_ok=True)  # while it is still held: whoever waits for this very file sees that it is gone
         os.close(descriptor)
+        with suppress(OSError):  # a folder in which something was written stays
+            for folder in absent:
+                folder.rmdir()
 
 
 def _locked(lock: Path) -> int | None:
     """A descriptor that holds the lock; None where another process does."""
     while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if fcntl is not None:
