@@ -63,8 +63,8 @@ def held(target: Path) -> Iterator[None]:
         UsageError: another process holds it, or its folder cannot be written.
     """
     lock = target.with_name(f".{target.name}.lock")
-    new = [folder for folder in lock.parents if not folder.exists()]
     with _told_of(target):
+        absent = [folder for folder in target.parents if not folder.exists()]
         descriptor = _locked(lock)
     if descriptor is None:
         raise UsageError(f"{target}: another run is making it; let it end, then type the same command again")
@@ -75,8 +75,8 @@ def held(target: Path) -> Iterator[None]:
     finally:
         lock.unlink(missing_ok=True)  # while it is still held: whoever waits for this very file sees that it is gone
         os.close(descriptor)
-        with suppress(OSError):  # what was refused leaves no empty folders behind
-            for folder in new:
+        with suppress(OSError):  # a folder in which something was written stays
+            for folder in absent:
                 folder.rmdir()
 
 
