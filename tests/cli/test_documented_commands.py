@@ -138,6 +138,9 @@ def test_what_other_commands_name_is_there(line: Line) -> None:
             }  # fmt: skip
     elif program.startswith(("python", ".venv")) and arguments[0].endswith(".py"):
         assert (ROOT / arguments[0]).is_file()
+    elif program == "ray":
+        assert find_spec("ray") is not None
+        assert arguments[0] == "start"
     elif program in ("podman", "git", "cd", "python3", ".venv/bin/python", "calculate_attenuation_coefficients"):
         assert program != "podman" or (ROOT / "Containerfile").is_file()
         for path in (one.partition("::")[0] for one in arguments if one.startswith("tests/")):
@@ -168,7 +171,8 @@ def template(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path
     for folder in ("SERIES", "EXPORT/one", "FOLDER_OF_THE_PET"):
         write_series(root / folder, body / SUV_PER_BQML)
     shutil.copytree(tiny_model, root / "runs" / "first" / "model")
-    shutil.copytree(tiny_model, root / "DIR")
+    for other in ("DIR", "models/calibrated"):
+        shutil.copytree(tiny_model, root / other)
     return root
 
 
