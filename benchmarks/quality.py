@@ -281,7 +281,8 @@ def main() -> None:
     add("NAC standard dose", lambda case: canonical(full[case.participant_id].input).data, alone)
     add(PRIOR, translated(translator, TranslateOptions(prior_only=True)), pairs)
     if opponent:
-        add(OPPONENT, translated(opponent, TranslateOptions(prior_only=True)), pairs, model=opponent)
+        fair = TranslateOptions(prior_only=True, mirror=translator.model.description.sampler.mirror)
+        add(OPPONENT, translated(opponent, fair), pairs, model=opponent)
     for name, options in SAMPLED.items():
         chosen = pairs if name == MADM else alone
         for seed in seeds:
