@@ -357,7 +357,9 @@ def main() -> None:
     write_json(
         arguments.output / "figures.json",
         {
-            method: {name: round(table[method, *key].mean, 4) for name, key in keys.items() if (method, *key) in table}
+            method if (n := table[method, BODY, "psnr"].n) == len(pairs) else f"{method} ({n} patients)": {
+                name: round(table[method, *key].mean, 4) for name, key in keys.items() if (method, *key) in table
+            }
             for method in methods
         },
     )
