@@ -4,6 +4,7 @@ from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data.framing import Frame
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.geometry import Geometry
+from pet_pipeline.inference.defaults import DEFAULT_MODEL, NDIF_MODEL
 from pet_pipeline.inference.distance import Distance
 from pet_pipeline.units import Unit
 
@@ -68,9 +69,10 @@ def refuse_other_correction(description: ModelDescription, corrected: bool | Non
     if corrected is None or corrected == wanted:
         return
     kinds = {True: "attenuation-corrected", False: "non-attenuation-corrected"}
+    other = f", or --model {NDIF_MODEL if corrected else DEFAULT_MODEL}" if description.mumap is None else ""
     raise InputRefused(
         f"{name}: {kinds[corrected]} PET by its sidecar or header; {description.name} takes "
-        f"{kinds[wanted]} PET: give that series, or a --model for this one"
+        f"{kinds[wanted]} PET: give that series{other}"
     )
 
 
