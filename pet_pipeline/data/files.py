@@ -80,6 +80,13 @@ def held(target: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def clear_hold(target: Path) -> None:
+    """Remove what is left of the hold of a run that was killed just when `target` was whole."""
+    if target.with_name(f".{target.name}.lock").exists():
+        with suppress(UsageError), held(target):
+            pass
+
+
 def _locked(lock: Path) -> int | None:
     """A descriptor that holds the lock; None where another process does."""
     while True:

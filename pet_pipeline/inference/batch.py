@@ -14,7 +14,7 @@ from pet_pipeline.data import nifti
 from pet_pipeline.data.cluster import Cluster
 from pet_pipeline.data.derived_pet import DerivedPet, write_derived
 from pet_pipeline.data.dicom_pet import PetSeries
-from pet_pipeline.data.files import held, write_json
+from pet_pipeline.data.files import clear_hold, held, write_json
 from pet_pipeline.data.parametric_map import UncertaintyMap, write_uncertainty
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, PetPipelineError
@@ -356,6 +356,7 @@ def _open(job: Job, frame: int | Exception | None, work: Procedure) -> _Opened |
     }
     skipped = CaseResult(job.case_id, job.source, job.target, "skipped", "finished by an earlier run")
     if _is_finished(job, plan, work):
+        clear_hold(job.target)
         return skipped
     with ExitStack() as hold:
         hold.enter_context(held(job.target))

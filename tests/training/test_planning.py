@@ -1,8 +1,10 @@
 """Plans: each rule by itself, memory against real steps, and a configuration that train takes as it is."""
 
 import math
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -137,18 +139,22 @@ def test_what_a_step_keeps_is_counted_exactly(part: str) -> None:
     assert step_memory_mb(probe, "bf16") < step_memory_mb(probe)
 
 
-def test_a_real_step_needs_no_more_than_was_said_and_not_far_less() -> None:
-    if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("the peak of a single step cannot be measured here")
+def _needed_and_said_mb() -> tuple[float, float]:
     settings = load(TrainingSettings, "tiny", ["prior_optimiser.patch=[80, 80, 80]", "prior.widths=[16, 32, 32]"])
     probe = probe_of(settings, "prior")
     network, batch = probe.build(), probe.batch()
-    device = torch.device("cpu")
-    memory.reset_peak(device)
+    memory.reset_peak(torch.device("cpu"))
     before = memory.host_peak_mb()
     probe.loss(network, batch).backward()
-    needed = memory.host_peak_mb() - before
-    said = step_memory_mb(probe)
+    return memory.host_peak_mb() - before, step_memory_mb(probe)
+
+
+def test_a_real_step_needs_no_more_than_was_said_and_not_far_less() -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the peak of a single step cannot be measured here")
+    # in a process of its own: this one may still hold what earlier tests freed, and then its peak does not rise
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        needed, said = fresh.submit(_needed_and_said_mb).result()
     assert needed <= said
     assert needed > 0.25 * said
 
