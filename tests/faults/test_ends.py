@@ -9,8 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from commands import more_memory, run, running, wait_until
-from conftest import Batch
 from tiny_pet import phantom_array
+from translated_batch import Batch
 
 FEW, MANY = 4, 50
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from commands import as_plain_user, run
-from conftest import Batch
+from translated_batch import Batch
 
 
 def test_an_input_that_may_not_be_read(batch: Batch, tmp_path: Path) -> None:

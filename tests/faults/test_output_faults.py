@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from commands import as_plain_user, largest_file
-from conftest import Batch
+from translated_batch import Batch
 
 
 def test_a_disk_that_fills_up(batch: Batch, tmp_path: Path) -> None:
