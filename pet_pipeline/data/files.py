@@ -69,8 +69,7 @@ def held(target: Path) -> Iterator[None]:
     if descriptor is None:
         raise UsageError(f"{target}: another run is making it; let it end, then type the same command again")
     try:
-        for left in target.parent.glob(f"{_PARTIAL}{glob.escape(target.name)}-*"):  # by a run that was killed
-            left.unlink()
+        clear_partials(target)
         yield
     finally:
         lock.unlink(missing_ok=True)  # while it is still held: whoever waits for this very file sees that it is gone
@@ -78,6 +77,12 @@ def held(target: Path) -> Iterator[None]:
         with suppress(OSError):  # a folder in which something was written stays
             for folder in absent:
                 folder.rmdir()
+
+
+def clear_partials(target: Path) -> None:
+    """Remove the temporary files of `target` that killed runs left; only for who keeps others from writing it."""
+    for left in target.parent.glob(f"{_PARTIAL}{glob.escape(target.name)}-*"):
+        left.unlink(missing_ok=True)
 
 
 def clear_hold(target: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pet_pipeline._version import __version__
-from pet_pipeline.data.files import parse_json, write_json
+from pet_pipeline.data.files import clear_partials, parse_json, write_json
 
 PACKAGES = ("torch", "monai", "numpy", "nibabel", "SimpleITK")
 """Libraries whose version may alter a voxel."""
@@ -68,3 +68,4 @@ def finish(sidecar: Path, target: Path, content: Mapping[str, Any]) -> None:
     """Write the sidecar, last of all, and give the claim back."""
     write_json(sidecar, content)
     claim_path(target).unlink(missing_ok=True)
+    clear_partials(claim_path(target))
