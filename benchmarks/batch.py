@@ -16,10 +16,11 @@ import torch
 from memory import body
 
 from pet_pipeline.data import nifti
-from pet_pipeline.inference.batch import Work, run
+from pet_pipeline.inference.batch import run
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
 from pet_pipeline.inference.jobs import collect
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
+from pet_pipeline.inference.translating import TranslateWork
 from pet_pipeline.inference.translator import Translator
 
 NETWORKS = ("prior", "sampling")
@@ -35,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     x, y, z = (int(part) for part in options.shape.split(","))
     translator = Translator.load(options.model)
-    work = Work(translator, TranslateOptions(steps=options.steps), InputOptions(input_unit="suv"))
+    work = TranslateWork(translator, TranslateOptions(steps=options.steps), InputOptions(input_unit="suv"))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for number in range(options.files + 1):

@@ -117,14 +117,17 @@ def translate(
     )
     cluster = choices.device_cluster_of(engine, ray_address, device)
     with messages.status("loading the model"):
-        from pet_pipeline.inference.batch import DicomOut, Work, run, run_on
+        from pet_pipeline.inference.batch import run, run_on
         from pet_pipeline.inference.derivatives import as_derivatives, inputs_of, write_description
+        from pet_pipeline.inference.translating import DicomOut, TranslateWork
         from pet_pipeline.inference.translator import Translator
         from pet_pipeline.models.weights import load_folder
 
-        def load() -> Work:
+        def load() -> TranslateWork:
             translator = Translator.load(model, device=device, precision=precision.value)
-            work = Work(translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None, bids)
+            work = TranslateWork(
+                translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None, bids
+            )
             work.record()  # options that the model cannot follow are refused before the first file
             return work
 

@@ -183,12 +183,12 @@ def _connected(address: str | None) -> Iterator[Any]:
     except ImportError as error:
         raise UsageError("--engine ray needs Ray: pip install 'pet-pipeline[ray]'") from error
     _refuse_unreachable(address)
-    ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        with redirect_stdout(sys.stderr):  # where Ray prints what befell a node; stdout is for results
+    with redirect_stdout(sys.stderr):  # Ray prints what befell a node, at its shutdown as well; stdout is for results
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        try:
             yield ray
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def _refuse_unreachable(address: str | None) -> None:

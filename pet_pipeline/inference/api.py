@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pet_pipeline.inference.batch import CaseResult, Work, run
+from pet_pipeline.inference.batch import CaseResult, run
 from pet_pipeline.inference.defaults import DEFAULT_MODEL, DEFAULT_MUMAP_MODEL
 from pet_pipeline.inference.jobs import MUMAP_TAG, collect
 from pet_pipeline.inference.mumaps import MumapMaker, MumapWork
 from pet_pipeline.inference.options import InputOptions, MumapOptions, TranslateOptions, checked
+from pet_pipeline.inference.translating import TranslateWork
 from pet_pipeline.inference.translator import Translator
 
 
@@ -65,7 +66,7 @@ def translate(
     wishes = checked(TranslateOptions, **others)
     translator = model if isinstance(model, Translator) else load_model(model, device=device, precision=precision)
     jobs = collect(paths, Path(output), condition=translator.model.description.condition)
-    return run(jobs, Work(translator, wishes, reading, overwrite))
+    return run(jobs, TranslateWork(translator, wishes, reading, overwrite))
 
 
 def make_mumaps(

@@ -17,12 +17,14 @@ from pet_pipeline.evaluation.case import BODY, Row
 from pet_pipeline.evaluation.figures import MU, SUV, CasePicture, Scale, case_figure, save_figure
 from pet_pipeline.evaluation.regions import body_region
 from pet_pipeline.inference.assessment import assess, save
-from pet_pipeline.inference.batch import CaseResult, Procedure, Work, failure, run
+from pet_pipeline.inference.batch import CaseResult, failure, run
 from pet_pipeline.inference.jobs import MUMAP_TAG, OUTPUT_TAG, collect
 from pet_pipeline.inference.mumaps import MumapMaker, MumapWork
 from pet_pipeline.inference.options import InputOptions, MumapOptions, TranslateOptions
 from pet_pipeline.inference.pairing import Matching, Pair, Quantity
+from pet_pipeline.inference.procedure import Procedure
 from pet_pipeline.inference.scoring import Reading, load_pair
+from pet_pipeline.inference.translating import TranslateWork
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.mumap.targets import body_mumap
 from pet_pipeline.reporting.page import write_report
@@ -124,7 +126,7 @@ def translate_patients(
         PetPipelineError: a case was refused or failed.
     """
     for method, options in TRANSLATIONS.items():
-        _make(PET, method, Work(translator, options, InputOptions(), overwrite), manifest, output, on_case)
+        _make(PET, method, TranslateWork(translator, options, InputOptions(), overwrite), manifest, output, on_case)
 
 
 def map_patients(

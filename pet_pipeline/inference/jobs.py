@@ -72,6 +72,11 @@ class Job:
         return self.target.with_name(f"{stem(self.target)}{DEVIATION_TAG}.nii.gz")
 
     @property
+    def companions(self) -> tuple[Path, ...]:
+        """The images that may stand beside the result, if they are wanted."""
+        return self.confidence, self.deviation
+
+    @property
     def deviation_dicom_folder(self) -> Path:
         """Where that is written as a DICOM parametric map, if it is wanted."""
         return self.target.with_name(f"{stem(self.deviation)}_dicom")
@@ -144,7 +149,7 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
         case_id = (below / stem(file)).as_posix()
         jobs.append(Job(case_id, file, _target(output / below, stem(file), tag), tag))
     # A second run into the same folder finds the first run's results there: they are outputs, not inputs.
-    produced = {path.resolve() for job in jobs for path in (job.target, job.confidence, job.deviation)}
+    produced = {path.resolve() for job in jobs for path in (job.target, *job.companions)}
     inside = output.resolve() != folder.resolve() and output.resolve().is_relative_to(folder.resolve())
     jobs = [
         job

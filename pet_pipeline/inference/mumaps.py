@@ -17,13 +17,13 @@ from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.framing import Frame
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, ModelError, UsageError
-from pet_pipeline.inference.batch import Made
 from pet_pipeline.inference.cautions import body_cautions, refuse_grid
 from pet_pipeline.inference.defaults import DEFAULT_MUMAP_MODEL
 from pet_pipeline.inference.framed import framed
 from pet_pipeline.inference.intake import Intake
 from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions, MumapOptions, TranslateOptions
+from pet_pipeline.inference.procedure import Made
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models import devices, memory
 from pet_pipeline.models.weights import DESCRIPTION_FILE, ModelFolder, bank_path, load_folder, network
@@ -234,7 +234,7 @@ class MumapMaker:
 
 @dataclass(frozen=True)
 class MumapWork:
-    """A mu-map of every file of a batch; see `batch.Procedure`."""
+    """A mu-map of every file of a batch; see `procedure.Procedure`."""
 
     maker: MumapMaker
     options: MumapOptions

@@ -95,6 +95,10 @@ def test_a_map_on_the_inputs_grid_with_a_sidecar_then_skipped(
     code, out, _ = pet_pipeline(*command, "--stages", 1)
     assert code == 4
     assert "--overwrite" in json.loads(out)["cases"][0]["message"]
+    assert (tmp_path / "sub-5_input_mumap_confidence.nii.gz").exists()
+    # made anew without it, the old confidence must not stand beside the new map
+    assert pet_pipeline(*command, "--stages", 1, "--overwrite")[0] == 0
+    assert not (tmp_path / "sub-5_input_mumap_confidence.nii.gz").exists()
 
 
 def test_a_pseudo_ct_is_the_map_by_the_scale_of_its_tube_voltage(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 PRELOADED = [
     "pet_pipeline.cli.app", "pet_pipeline.cli.cases", "pet_pipeline.inference.batch", "pet_pipeline.inference.jobs",
-    "pet_pipeline.inference.translator", "SimpleITK", "scipy.ndimage",
+    "pet_pipeline.inference.translating", "SimpleITK", "scipy.ndimage",
 ]  # fmt: skip
 
 Limit = Callable[[], None]

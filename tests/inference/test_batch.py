@@ -12,10 +12,11 @@ import pytest
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.errors import InputRefused, OutOfMemory, PartialFailure
 from pet_pipeline.inference import batch, sidecar
-from pet_pipeline.inference.batch import CaseResult, Work, failure, run
+from pet_pipeline.inference.batch import CaseResult, failure, run
 from pet_pipeline.inference.intake import Intake
 from pet_pipeline.inference.jobs import Job, collect
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
+from pet_pipeline.inference.translating import TranslateWork
 from pet_pipeline.inference.translator import Translator
 
 MakePet = Callable[..., Path]
@@ -33,8 +34,8 @@ def translator(tiny_model: Path) -> Translator:
 
 def _work(
     translator: Translator, *, overwrite: bool = False, reading: InputOptions | None = None, **wishes: object
-) -> Work:
-    return Work(translator, TranslateOptions.model_validate(wishes), reading or InputOptions(), overwrite)
+) -> TranslateWork:
+    return TranslateWork(translator, TranslateOptions.model_validate(wishes), reading or InputOptions(), overwrite)
 
 
 def _state(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -146,13 +147,13 @@ def test_the_next_is_read_and_the_last_written_while_the_networks_work(
     read = {job.source: threading.Event() for job in jobs}
     working = {job.case_id: threading.Event() for job in jobs}
     met: list[str] = []
-    take_in, make, finish = batch.take_in, Work.make, sidecar.finish
+    take_in, make, finish = batch.take_in, TranslateWork.make, sidecar.finish
 
     def reading(source: Path, *rest: object) -> object:
         read[source].set()
         return take_in(source, *rest)  # type: ignore[arg-type]
 
-    def making(self: Work, intake: Intake, job: Job) -> batch.Made:
+    def making(self: TranslateWork, intake: Intake, job: Job) -> batch.Made:
         working[job.case_id].set()
         following = jobs[jobs.index(job) + 1 :]
         if following and read[following[0].source].wait(20.0):
@@ -165,7 +166,7 @@ def test_the_next_is_read_and_the_last_written_while_the_networks_work(
         finish(path, target, content)
 
     monkeypatch.setattr(batch, "take_in", reading)
-    monkeypatch.setattr(Work, "make", making)
+    monkeypatch.setattr(TranslateWork, "make", making)
     monkeypatch.setattr(sidecar, "finish", writing)
     told: list[str] = []
     results = run(jobs, _work(translator, steps=1), lambda result: told.append(result.case_id))

@@ -16,10 +16,11 @@ from tiny_pet import SHAPE, phantom_array
 from pet_pipeline.data import nifti
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.geometry import Geometry
-from pet_pipeline.inference.batch import Work, run
+from pet_pipeline.inference.batch import run
 from pet_pipeline.inference.jobs import Job, collect
 from pet_pipeline.inference.mumaps import MumapMaker
 from pet_pipeline.inference.options import InputOptions, MumapOptions, TranslateOptions
+from pet_pipeline.inference.translating import TranslateWork
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.units import Unit
 
@@ -83,7 +84,9 @@ def test_bf16_differs_by_its_rounding_and_not_in_the_mean(volume: Volume, tiny_m
 @pytest.mark.parametrize("codes", ["LPS", "PIR", "SAL"])
 def test_the_storage_order_of_a_file_does_not_show(codes: str, tiny_model: Path, tmp_path: Path) -> None:
     """From file to file: the same case name, so the same noise; so is the image at each place in the patient."""
-    work = Work(Translator.load(tiny_model, device="cpu", precision="fp32"), TranslateOptions(), InputOptions())
+    work = TranslateWork(
+        Translator.load(tiny_model, device="cpu", precision="fp32"), TranslateOptions(), InputOptions()
+    )
     straight = nib.Nifti1Image(phantom_array(), GEOMETRY.affine)
     turned = straight.as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(tuple(codes))))
     results = []
@@ -103,7 +106,9 @@ def test_the_same_seed_on_the_same_machine_gives_the_same_bytes(tiny_model: Path
     nifti.write(tmp_path / "scan.nii.gz", Volume(phantom_array(), GEOMETRY, Unit.SUV))
     written = []
     for name in ("first", "second"):
-        work = Work(Translator.load(tiny_model, device="cpu", precision="fp32"), TranslateOptions(), InputOptions())
+        work = TranslateWork(
+            Translator.load(tiny_model, device="cpu", precision="fp32"), TranslateOptions(), InputOptions()
+        )
         jobs: list[Job] = collect([tmp_path / "scan.nii.gz"], tmp_path / name)
         run(jobs, work)
         written.append(jobs[0].target.read_bytes())

@@ -14,12 +14,14 @@ from pet_pipeline.data.dicom_files import only_series
 from pet_pipeline.data.dicom_pet import read_pet
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.geometry import Orientation
-from pet_pipeline.inference.batch import DicomOut, Made, Work, run, with_dicom
+from pet_pipeline.inference.batch import run
 from pet_pipeline.inference.intake import Intake, take_in
 from pet_pipeline.inference.jobs import MUMAP_TAG, Job, collect
 from pet_pipeline.inference.options import InputOptions, RelativeScale, TranslateOptions
 from pet_pipeline.inference.pet_conversion import PetUnit, convert_pet
+from pet_pipeline.inference.procedure import Made
 from pet_pipeline.inference.scale_fit import fit_scale, read_scale
+from pet_pipeline.inference.translating import DicomOut, TranslateWork, with_dicom
 from pet_pipeline.inference.translator import Translator
 
 pytest.importorskip("pydicom")
@@ -133,7 +135,7 @@ def _renumber(path: Path, uid: str) -> None:
 def test_translate_a_series_and_write_one(tiny_model: Path, tmp_path: Path) -> None:
     folder, out = series(tmp_path / "scan"), tmp_path / "out"
     translator = Translator.load(tiny_model, device="cpu")
-    work = Work(translator, TranslateOptions(steps=1), InputOptions(), dicom=DicomOut())
+    work = TranslateWork(translator, TranslateOptions(steps=1), InputOptions(), dicom=DicomOut())
     (done,) = run(collect([folder], out), work)
     assert (done.status, done.target) == ("done", out / "scan_acsd.nii.gz")
     made, _ = nifti.read(done.target)
@@ -142,7 +144,7 @@ def test_translate_a_series_and_write_one(tiny_model: Path, tmp_path: Path) -> N
     assert content["examination"]["InjectedRadioactivity"] == 350.0
     # the same voxels as the NIfTI way round, in the same places
     convert_pet(folder, tmp_path / "scan.nii.gz")
-    plain = Work(translator, TranslateOptions(steps=1), InputOptions())
+    plain = TranslateWork(translator, TranslateOptions(steps=1), InputOptions())
     (other,) = run(collect([tmp_path / "scan.nii.gz"], tmp_path / "b"), plain)
     np.testing.assert_allclose(values(other.target), made.data * SUV_PER_BQML, rtol=1e-4, atol=1e-5)
     back = read_pet(only_series(out / "scan_acsd_dicom", "PT"))
@@ -162,7 +164,7 @@ def test_translate_a_series_and_write_one(tiny_model: Path, tmp_path: Path) -> N
     assert "--dicom-out needs a DICOM series" in refused.message
 
 
-class HandMade(Work):
+class HandMade(TranslateWork):
     """The input itself as the result, and a tenth of it as its uncertainty."""
 
     def make(self, intake: Intake, job: Job) -> Made:

@@ -16,9 +16,10 @@ from pet_pipeline.data.volume import Volume
 from pet_pipeline.diffusion.multipath import Paths
 from pet_pipeline.errors import UsageError
 from pet_pipeline.geometry import Geometry
-from pet_pipeline.inference.batch import Work, run
+from pet_pipeline.inference.batch import run
 from pet_pipeline.inference.jobs import collect
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
+from pet_pipeline.inference.translating import TranslateWork
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.inference.uncertainty import LABEL, POOLING_MM, pooled_deviation
 from pet_pipeline.models.weights import ModelFolder
@@ -151,7 +152,7 @@ def test_map_and_sidecars_lie_beside_the_result(
         jobs = collect([source.parent], tmp_path / "out")
         wishes = TranslateOptions.model_validate(options)
         overwrite = options == {"paths": 1}
-        return run(jobs, Work(translator, wishes, InputOptions(), overwrite))[0].status
+        return run(jobs, TranslateWork(translator, wishes, InputOptions(), overwrite))[0].status
 
     assert once(uncertainty=True, paths=2) == "done"
     deviation = tmp_path / "out" / "scan_acsd_std.nii.gz"

@@ -1,0 +1,133 @@
+"""Translation as what is done with every file of a batch: options for the sidecar, images, DICOM beside them."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pet_pipeline.configs.model import ModelDescription
+from pet_pipeline.data.derived_pet import DerivedPet
+from pet_pipeline.data.dicom_pet import PetSeries
+from pet_pipeline.data.parametric_map import UncertaintyMap
+from pet_pipeline.errors import InputRefused
+from pet_pipeline.inference.derivatives import derivative_facts
+from pet_pipeline.inference.intake import Intake
+from pet_pipeline.inference.jobs import Job
+from pet_pipeline.inference.options import InputOptions, TranslateOptions
+from pet_pipeline.inference.procedure import Made
+from pet_pipeline.inference.translator import Translator
+from pet_pipeline.models import devices
+from pet_pipeline.units import Unit
+
+BIDS_UNITS = {Unit.SUV: "g/mL", Unit.BQML: "Bq/mL", Unit.RELATIVE: "relative"}
+"""`Units` of a sidecar, so that outputs are understood as inputs, by us and by others."""
+
+
+@dataclass(frozen=True)
+class DicomOut:
+    """That a derived DICOM series is written beside each result, and whether it keeps the patient's ID."""
+
+    keep_ids: bool = False
+
+
+@dataclass(frozen=True)
+class TranslateWork:
+    """A translation of every file of a batch; see `procedure.Procedure`."""
+
+    translator: Translator
+    options: TranslateOptions
+    reading: InputOptions
+    overwrite: bool = False
+    dicom: DicomOut | None = None
+    bids: bool = False
+
+    @property
+    def seed(self) -> int:
+        """Of the noise."""
+        return self.options.seed
+
+    @property
+    def description(self) -> ModelDescription:
+        """The model's."""
+        return self.translator.model.description
+
+    @property
+    def compute(self) -> devices.Compute:
+        """Device and precision."""
+        return self.translator.compute
+
+    def identity(self) -> dict[str, str]:
+        """Name, version and checksum of the model."""
+        return self.translator.identity()
+
+    def record(self) -> dict[str, Any]:
+        """The resolved options of a sidecar; what alters no voxel is left out."""
+        sampler = self.translator.sampler(self.options).model_dump(mode="json")
+        reading = self.reading.model_dump(mode="json", exclude_none=True)
+        asked = {"prior_only": self.translator.prior_only(self.options), "precision": self.translator.precision_asked}
+        given: dict[str, Any] = {} if self.options.nstd is None else {"nstd": self.options.nstd}
+        if self.options.paths > 1:
+            given["paths"] = self.options.paths
+        if self.options.uncertainty:
+            given["uncertainty"] = True
+        identity = {"keep_ids": True} if self.dicom is not None and self.dicom.keep_ids else {}
+        return {**sampler, **given, **asked, **reading, **identity}
+
+    def products(self, job: Job) -> tuple[Path, ...]:
+        """The translated image, and where they are wanted its uncertainty and their series."""
+        deviation = (job.deviation,) if self.options.uncertainty else ()
+        series = () if self.dicom is None else (job.dicom_folder,)
+        parametric = (job.deviation_dicom_folder,) if series and deviation else ()
+        return (job.target, *deviation, *series, *parametric)
+
+    def make(self, intake: Intake, job: Job) -> Made:
+        """Translate.
+
+        Raises:
+            InputRefused: a DICOM series is wanted of an input that is none, or of relative values.
+        """
+        if self.dicom is not None:
+            refuse_undicom(intake, str(job.source))
+        translation = self.translator.translate(intake.volume, self.options, job.case_id)
+        gpu = translation.peak_device_memory_mb
+        facts = {
+            "Units": BIDS_UNITS[intake.output_unit],
+            "normalisation": dict(translation.normalisation),
+            **({} if translation.noise is None else {"noise_level": asdict(translation.noise)}),
+            "timing_s": dict(translation.timing_s),
+            "peak_memory_mb": translation.peak_memory_mb,
+            **({} if gpu is None else {"peak_device_memory_mb": gpu}),
+            **(derivative_facts(job) if self.bids else {}),
+        }
+        images, beside = {job.target: intake.outgoing(translation.volume)}, {}
+        if translation.uncertainty is not None:
+            images[job.deviation] = intake.outgoing(translation.uncertainty.volume)
+            facts["uncertainty"] = beside[job.deviation] = translation.uncertainty.facts()
+        made = Made(images, facts, translation.warnings, beside=beside)
+        if self.dicom is None or intake.series is None:
+            return made
+        made_by = f"{self.description.name} {self.description.version}"
+        return with_dicom(made, job, intake.series, made_by, keep_ids=self.dicom.keep_ids)
+
+
+def with_dicom(made: Made, job: Job, source: PetSeries, made_by: str, *, keep_ids: bool) -> Made:
+    """The same with its result as a derived series and its uncertainty, where there is one, as a parametric map."""
+    spread = made.images.get(job.deviation)
+    maps = {} if spread is None else {
+        job.deviation_dicom_folder: UncertaintyMap(spread, source, made_by, keep_ids=keep_ids)
+    }  # fmt: skip
+    series = {job.dicom_folder: DerivedPet(made.images[job.target], source, made_by, keep_ids)}
+    return replace(made, series=series, maps=maps)
+
+
+def refuse_undicom(intake: Intake, name: str) -> None:
+    """Refuse what cannot become a derived DICOM series.
+
+    Raises:
+        InputRefused: so it is.
+    """
+    if intake.series is None:
+        raise InputRefused(f"{name}: a NIfTI file; --dicom-out needs a DICOM series as input")
+    if intake.output_unit is Unit.RELATIVE:
+        raise InputRefused(
+            f"{name}: relative values; --dicom-out needs SUV or Bq/mL: --scale with the scanner's factor"
+        )
