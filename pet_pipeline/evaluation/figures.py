@@ -96,15 +96,15 @@ def focus_voxel(picture: CasePicture) -> tuple[int, int, int]:
         inside = np.where(picture.lesions, picture.truth, -np.inf)
         x, y, z = np.unravel_index(int(np.argmax(inside)), inside.shape)
         return int(x), int(y), int(z)
-    body = picture.body if picture.body is not None and picture.body.any() else np.ones(picture.truth.shape, bool)
-    i, j, k = (round(float(np.mean(index))) for index in np.nonzero(body))
+    i, j, k = (round(float(np.mean(index))) for index in np.nonzero(_body(picture)))
     return i, j, k
 
 
 def case_figure(picture: CasePicture) -> "Figure":
     """Two rows (coronal slice, coronal maximum-intensity projection) by four columns, with colour bars.
 
-    The difference's projection is, along each ray, the difference of largest magnitude with its sign.
+    The difference's projection is, along each ray, the difference of largest magnitude with its sign; for mu-maps the
+    mean in the body, to which the error of the attenuation along that ray is proportional.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -135,7 +135,8 @@ def case_figure(picture: CasePicture) -> "Figure":
             if column == 0:
                 axes.set_ylabel(("coronal slice", "maximum intensity")[row], fontsize=9, color=_FAINT, labelpad=4)
                 _sides(axes)
-    for row, plane in enumerate((difference[:, y, :], _largest_magnitude(difference))):
+    projected, of_ray = _projected(difference, picture)
+    for row, plane in enumerate((difference[:, y, :], projected)):
         axes = figure.add_subplot(grid[row, 3])
         colour = _show(axes, plane, picture.spacing_mm, "RdBu_r", -scale.difference, scale.difference)
         axes.set_xlim(right_mm, left_mm)
@@ -143,7 +144,7 @@ def case_figure(picture: CasePicture) -> "Figure":
             _head(axes, "Difference", f"{picture.names[1]} − {picture.names[2].lower()}")
         else:
             axes.yaxis.set_label_position("right")
-            axes.set_ylabel("largest along the ray, with its sign", fontsize=8, color=_FAINT, labelpad=4)
+            axes.set_ylabel(of_ray, fontsize=8, color=_FAINT, labelpad=4)
     figure.text(
         0.5 / size[0],
         1 - 0.28 / size[1],
@@ -170,7 +171,7 @@ def _matched(picture: CasePicture) -> tuple[FloatArray, str]:
 
     Beside a mu-map, which has no activity to match, its mean in the body gets a grey of its own.
     """
-    body = picture.body if picture.body is not None and picture.body.any() else np.ones(picture.nac.shape, bool)
+    body = _body(picture)
     mean = float(picture.nac[body].mean(dtype=np.float64))
     of_activity = picture.scale is SUV
     wanted = float(picture.truth[body].mean(dtype=np.float64)) if of_activity else SUV.high / _MEANS_TO_HIGH
@@ -194,10 +195,22 @@ def _across(picture: CasePicture) -> tuple[float, float]:
     return max(float(low), 0.0), min(float(high), length_mm)
 
 
-def _largest_magnitude(difference: FloatArray) -> FloatArray:
+def _projected(difference: FloatArray, picture: CasePicture) -> tuple[FloatArray, str]:
+    """The difference along each ray (x, z), and in words how it was brought to one number."""
+    if picture.scale is MU:
+        body = _body(picture)
+        mean: FloatArray = (difference * body).sum(axis=1) / np.maximum(body.sum(axis=1), 1)
+        return mean, "mean along the ray in the body"
     where = np.abs(difference).argmax(axis=1)
-    result: FloatArray = np.take_along_axis(difference, where[:, np.newaxis, :], axis=1)[:, 0, :]
-    return result
+    largest: FloatArray = np.take_along_axis(difference, where[:, np.newaxis, :], axis=1)[:, 0, :]
+    return largest, "largest along the ray, with its sign"
+
+
+def _body(picture: CasePicture) -> BoolArray:
+    """The body's mask, or the whole grid where there is none."""
+    if picture.body is not None and picture.body.any():
+        return picture.body
+    return np.ones(picture.truth.shape, bool)
 
 
 def _show(axes: "Axes", plane: FloatArray, spacing_mm: Spacing, colours: str, low: float, high: float) -> Any:

@@ -1,10 +1,12 @@
 """The picture: right way round, right scale, right place."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pet_pipeline.errors import InputRefused
-from pet_pipeline.evaluation.figures import CasePicture, case_figure, focus_voxel, save_figure
+from pet_pipeline.evaluation.figures import MU, CasePicture, case_figure, focus_voxel, save_figure
 
 
 @pytest.fixture
@@ -41,6 +43,17 @@ def test_panels_show_what_their_titles_say(picture):
     # NAC is brought to the truth's mean in the body.
     nac = panels["NAC input", "gray_r"].images[0].get_array()
     np.testing.assert_allclose(nac, picture.truth[:, 5, :].T, rtol=1e-5)
+
+
+def test_a_mumaps_projected_difference_is_its_mean_in_the_body(picture):
+    off = np.zeros_like(picture.truth)
+    off[4, 2:6, 8] = 0.02  # half of this ray's way through the body
+    off[4, 0, 9] = 0.05  # outside it
+    drawn = replace(picture, prediction=picture.truth + off, scale=MU)
+    (panel,) = (a for a in case_figure(drawn).axes if a.get_ylabel() == "mean along the ray in the body")
+    shown = np.asarray(panel.images[0].get_array())
+    assert shown[8, 4] == pytest.approx(0.01, rel=1e-5)
+    assert np.count_nonzero(shown) == 1
 
 
 def test_the_file_is_a_png_and_no_leftover_stays(picture, tmp_path):
