@@ -91,6 +91,10 @@ class MumapTrainingSettings(Settings):
         4.0, ge=0, description="of the squared error beside L1: where tissue is in doubt, mu is then nearer its mean, "
         "which a line integral needs, than its median"
     )  # fmt: skip
+    line_weight: float = Field(
+        1.0, ge=0, description="of the error of line integrals along x and y, in the last stage alone: reconstruction "
+        "integrates its map, registration only looks at the maps before"
+    )  # fmt: skip
     augmentation: AugmentationSettings = AugmentationSettings()
     under_optimiser: OptimiserSettings | None = Field(
         None, description="of the first stage's under-representation branch alone, a U-Net, before the whole: a step "

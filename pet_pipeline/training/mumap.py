@@ -243,7 +243,12 @@ def _train_network(this: _Run, stage: int, name: str, cases: Sequence[PackedCase
             begun,
             optimiser,
             partial(mumap_batch, cases, settings, optimiser, channels, stage, phase),
-            partial(mumap_loss, gradient_weight=settings.gradient_weight, square_weight=settings.square_weight),
+            partial(
+                mumap_loss,
+                gradient_weight=settings.gradient_weight,
+                square_weight=settings.square_weight,
+                line_weight=settings.line_weight if stage == settings.stages else 0.0,
+            ),
             watch if watched else None,
             _identity(settings, stage, group, architecture, resolved, cases=len(cases)),
         )
@@ -266,6 +271,7 @@ def _identity(
     if stage > 1:
         groups += ["optimiser", "folds", "prior_share", "population", "later_under_optimiser"]
     groups += [group if stage == 1 else f"later_{group}"]
+    groups += ["line_weight"] if stage == settings.stages else []
     dumped = settings.model_dump(mode="json")
     content = {name: dumped[name] for name in groups}
     return json.dumps(

@@ -264,6 +264,29 @@ def test_the_loss_is_l1_square_and_gradient_difference_where_the_map_was_measure
     assert loss(masked, 0.6) == pytest.approx(0.1 + 0.6 * 0.1 / 3, rel=1e-5)
 
 
+def test_line_integrals_forgive_what_cancels_along_a_line_and_nothing_else() -> None:
+    def extra(error: torch.Tensor, valid: torch.Tensor | None = None) -> float:
+        batch = {
+            "inputs": error,
+            "target": torch.zeros_like(error),
+            "valid": torch.ones_like(error) if valid is None else valid,
+        }
+        with_lines, without = (
+            mumap_loss(nn.Identity(), batch, gradient_weight=0.5, square_weight=4.0, line_weight=weight)
+            for weight in (2.0, 0.0)
+        )
+        return float(with_lines - without)
+
+    even = torch.full((1, 1, 4, 6, 3), 0.25)
+    checks = even * (1 - 2 * (torch.arange(4).view(4, 1, 1) + torch.arange(6).view(6, 1)).remainder(2))
+    assert extra(even) == pytest.approx(2.0 * 0.25)
+    assert extra(checks) == pytest.approx(0.0, abs=1e-6)
+    half = torch.ones_like(even)
+    half[:, :, 2:] = 0.0
+    assert extra(even, half) == pytest.approx(2.0 * 0.25)
+    assert extra(checks[:, :, :2], half[:, :, :2]) == pytest.approx(0.0, abs=1e-6)
+
+
 def test_images_are_chosen_once_and_for_all() -> None:
     cases = [
         PackedCase(f"{p}_{d}", p, "train", d, None, Path(), (8, 8, 8), 1.0)
