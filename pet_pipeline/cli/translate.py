@@ -51,6 +51,14 @@ def translate(
             help="Also write X_acsd_std.nii.gz: how far paths and views differ, calibrated if possible.",
         ),
     ] = False,
+    regions: Annotated[
+        Path | None,
+        typer.Option(
+            "--regions",
+            help="Label volume (dseg), folder of them or manifest: intervals of SUVmean, SUVmax and SUVpeak of its "
+            "organs and lesions from --paths 2 or more, X_acsd_regions.tsv.",
+        ),
+    ] = None,
     device: choices.Device = "auto",
     precision: choices.PrecisionOption = choices.Precision.AUTO,
     batch_slices: Annotated[
@@ -126,7 +134,7 @@ def translate(
         def load() -> TranslateWork:
             translator = Translator.load(model, device=device, precision=precision.value)
             work = TranslateWork(
-                translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None, bids
+                translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None, bids, regions
             )
             work.record()  # options that the model cannot follow are refused before the first file
             return work

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -209,6 +209,7 @@ class Translator:
         case_id: str = "case",
         *,
         progress: Progress | None = None,
+        on_path: Callable[[int, Volume], None] | None = None,
     ) -> Translation:
         """Translate one volume.
 
@@ -221,6 +222,8 @@ class Translator:
             options: None: everything as the model recommends.
             case_id: names the noise.
             progress: told after every network call of the sampler.
+            on_path: told each path's number, from 0, and result, like `Translation.volume`; a path that was drawn
+                again because memory ran out is told again.
 
         Raises:
             UsageError: options that the model cannot follow.
@@ -239,6 +242,10 @@ class Translator:
         with watch.stage("prior", device):
             prior = self._prior(condition, mirror=sampler.mirror)
         of_target = normalisation.of_target
+
+        def back(activity: torch.Tensor) -> Volume:
+            return frame.inverse(activity.cpu().numpy(), volume.unit)
+
         result, used, noise, paths = _activity(prior, of_target), None, None, None
         if not self.prior_only(options):
             if self.noise_embedding:
@@ -258,6 +265,7 @@ class Translator:
                     views_apart=options.uncertainty,
                     batch_slices=options.batch_slices,
                     progress=progress,
+                    on_path=None if on_path is None else lambda number, path: on_path(number, back(path)),
                 )
                 result = paths.mean.cpu().numpy()
         with watch.stage("back", device):
