@@ -44,6 +44,12 @@ def translate(
     paths: Annotated[
         int, typer.Option("--paths", min=1, help="Draws of the noise, whose mean is the result; each takes as long.")
     ] = 1,
+    cascade: Annotated[
+        int,
+        typer.Option(
+            "--cascade", min=1, help="Stages; each begins between the last one's prior and result, and takes as long."
+        ),
+    ] = 1,
     uncertainty: Annotated[
         bool,
         typer.Option(
@@ -120,6 +126,7 @@ def translate(
         nstd=nstd,
         seed=seed,
         paths=paths,
+        cascade=cascade,
         uncertainty=uncertainty,
         batch_slices=_batch(batch_slices),
     )

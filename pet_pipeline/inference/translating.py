@@ -93,6 +93,8 @@ class TranslateWork:
         given: dict[str, Any] = {} if self.options.nstd is None else {"nstd": self.options.nstd}
         if self.options.paths > 1:
             given["paths"] = self.options.paths
+        if self.options.cascade > 1:
+            given["cascade"] = self.options.cascade
         if self.options.uncertainty:
             given["uncertainty"] = True
         if self.regions is not None:
