@@ -3,7 +3,7 @@
     python benchmarks/cascade.py --cohort COHORT --model phantom-fdg-5mm --ways 1x1 1x2 1x3 8x1 --output build/cascade
 
 A way is PATHSxSTAGES; 0x0 is the prior alone. Every model (same networks, another prior) is translated with every way,
-on the same patients of one dose, against the noise-free truth. Each translation's figures are kept in the output folder,
+on the same patients of one dose, against the noise-free truth. Each translation's figures are kept in --output,
 so a run goes on where it stopped; `--seconds` stops it after a while. Prints Markdown.
 """
 
