@@ -19,7 +19,7 @@ FLOOR_SUV = 0.5
 """Values below count as this much: in air and lung no deviation is small beside the value."""
 
 SMOOTHING = 1.0
-"""Standard deviation, pixels, by which the ratio is smoothed before its outline is drawn: hatches are no noise maps."""
+"""Standard deviation, pixels, by which the ratio is smoothed: hatches are no noise maps."""
 
 LEAST_MM2 = 60.0
 """Smaller patches are left out: a hatch of a line or two is only clutter."""
@@ -29,9 +29,10 @@ Limits = tuple[float, float]
 
 
 def relative(deviation: FloatArray, prediction: FloatArray) -> FloatArray:
-    """The deviation over the value, float32, in the deviation's shape."""
-    ratio: FloatArray = deviation.astype(np.float32) / np.maximum(prediction.astype(np.float32), FLOOR_SUV)
-    return ratio
+    """The deviation over the value on a plane, smoothed, float64."""
+    ratio = deviation.astype(np.float64) / np.maximum(prediction.astype(np.float64), FLOOR_SUV)
+    smooth: FloatArray = gaussian_filter(ratio, SMOOTHING)
+    return smooth
 
 
 def limits(ratios: Sequence[FloatArray], bodies: Sequence[BoolArray]) -> Limits:
@@ -49,10 +50,10 @@ def outline(ratio: FloatArray, limit: float, spacing_mm: tuple[float, float]) ->
     from contourpy import contour_generator
 
     width_mm, height_mm = (n * s for n, s in zip(ratio.shape, spacing_mm, strict=True))
-    smooth = np.pad(gaussian_filter(ratio.astype(np.float64), SMOOTHING), 1)  # closed at the picture's edge
+    closed = np.pad(ratio, 1)  # so that lines along the picture's edge are, too
     x = width_mm - (np.arange(-1, ratio.shape[0] + 1) + 0.5) * spacing_mm[0]
     y = height_mm - (np.arange(-1, ratio.shape[1] + 1) + 0.5) * spacing_mm[1]
-    lines = contour_generator(x=x, y=y, z=smooth.T).lines(limit)
+    lines = contour_generator(x=x, y=y, z=closed.T).lines(limit)
     return "".join(
         "M" + "L".join(f"{a:.0f} {b:.0f}" for a, b in np.asarray(line)) + "Z"
         for line in lines

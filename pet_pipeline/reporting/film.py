@@ -266,7 +266,8 @@ def _hatched(
     ratios = {n: relative(planes.uncertainties[method][n], planes.predictions[method][n]) for n in SLICES}
     bodies = [planes.reference[n] > AIR_PART * windows.upper for n in SLICES]
     least = limits(list(ratios.values()), bodies)
-    spacing = tuple(planes.spacing_mm[axis] for axis in _AXES[name])
+    across, up = _AXES[name]
+    spacing = (planes.spacing_mm[across], planes.spacing_mm[up])
     hatches = tuple(outline(ratios[name][shown], limit, spacing) for limit in least)
     note = "SD > {:.0f} %, > {:.0f} %".format(*(100.0 * limit for limit in least))
     return replace(cell, note=note, panels=tuple(replace(panel, hatches=hatches) for panel in cell.panels))

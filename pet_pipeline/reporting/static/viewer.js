@@ -61,9 +61,12 @@
     const limit = body[Math.floor((1 - share) * body.length)];
     const result = volumeOf(deviation.buffer.slice(0));
     const [width, height] = result.shape;
+    const doubtful = Uint8Array.from(result.values, (_, i) => Number(value(i) > air && ratio(i) > limit));
+    const beside = [1, width, width * height].flatMap((step) => [step, -step]);
     for (let i = 0; i < result.values.length; i += 1) {
       const across = (i % width) + (Math.floor(i / width) % height) + Math.floor(i / (width * height));
-      result.values[i] = across % 4 === 0 && value(i) > air && ratio(i) > limit ? 2 : 0;
+      const among = beside.filter((step) => doubtful[i + step]).length >= 3;  // single voxels are only specks
+      result.values[i] = across % 4 === 0 && doubtful[i] && among ? 2 : 0;
     }
     return result;
   };
