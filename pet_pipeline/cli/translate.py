@@ -44,6 +44,12 @@ def translate(
     paths: Annotated[
         int, typer.Option("--paths", min=1, help="Draws of the noise, whose mean is the result; each takes as long.")
     ] = 1,
+    cascade: Annotated[
+        int,
+        typer.Option(
+            "--cascade", min=1, help="Stages; each begins between the last one's prior and result, and takes as long."
+        ),
+    ] = 1,
     uncertainty: Annotated[
         bool,
         typer.Option(
@@ -51,6 +57,14 @@ def translate(
             help="Also write X_acsd_std.nii.gz: how far paths and views differ, calibrated if possible.",
         ),
     ] = False,
+    regions: Annotated[
+        Path | None,
+        typer.Option(
+            "--regions",
+            help="Label volume (dseg), folder of them or manifest: intervals of SUVmean, SUVmax and SUVpeak of its "
+            "organs and lesions from --paths 2 or more, X_acsd_regions.tsv.",
+        ),
+    ] = None,
     device: choices.Device = "auto",
     precision: choices.PrecisionOption = choices.Precision.AUTO,
     batch_slices: Annotated[
@@ -112,6 +126,7 @@ def translate(
         nstd=nstd,
         seed=seed,
         paths=paths,
+        cascade=cascade,
         uncertainty=uncertainty,
         batch_slices=_batch(batch_slices),
     )
@@ -126,7 +141,7 @@ def translate(
         def load() -> TranslateWork:
             translator = Translator.load(model, device=device, precision=precision.value)
             work = TranslateWork(
-                translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None, bids
+                translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None, bids, regions
             )
             work.record()  # options that the model cannot follow are refused before the first file
             return work

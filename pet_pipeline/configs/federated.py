@@ -90,6 +90,8 @@ class FederatedSettings(Settings):
             raise ValueError(f"roles {list(self.roles)}: needed are one or more different ones")
         if self.training.folds != 1:
             raise ValueError(f"training.folds {self.training.folds}: federated needs 1, each site splits its patients")
+        if self.training.prior.kind != "regression":
+            raise ValueError("training.prior.kind gan: federated needs regression, sites exchange no discriminator")
         if "prior" not in self.roles and self.training.denoiser.prior_half_width >= 0:
             raise ValueError(f"roles {list(self.roles)}: these denoisers see a prior's estimate, so add prior")
         return self

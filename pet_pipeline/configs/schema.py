@@ -15,6 +15,7 @@ ViewName = Literal["axial", "coronal", "sagittal"]
 Norm = Literal["channel", "group"]
 Target = Literal["noise_free", "target"]
 Condition = Literal["input", "input_ac"]
+PriorKind = Literal["regression", "gan"]
 NoiseLevel = Literal["nstd", "shuffled", "dose"]
 
 MOST_LEVELS, MOST_BLOCKS = 8, 16
@@ -47,6 +48,7 @@ class NormalisationSettings(Settings):
 class PriorSettings(Settings):
     """The one-step 3D translator (the CNN prior)."""
 
+    kind: PriorKind = Field("regression", description="how it learns: squared error, or L1 and a discriminator (gan)")
     widths: tuple[PositiveInt, ...] = Field(
         (16, 32, 64, 128), max_length=MOST_LEVELS, description="channels at each resolution, finest first"
     )
@@ -165,6 +167,16 @@ class NoiseLevelSettings(Settings):
     drop: float = Field(0.1, ge=0, le=1, description="share of the examples whose noise level is called unknown")
 
 
+class AdversarialSettings(Settings):
+    """The discriminator that a prior of kind `gan` learns against, and how much its opinion weighs."""
+
+    widths: tuple[PositiveInt, ...] = Field(
+        (16, 32, 64), min_length=1, max_length=MOST_LEVELS, description="channels after each halving, finest first"
+    )
+    weight: PositiveFloat = Field(0.01, description="of the discriminator's score beside the L1 of normalised values")
+    l1_share: float = Field(0.5, ge=0, lt=1, description="share of the steps, at the beginning, with L1 alone")
+
+
 class TrainingSettings(Settings):
     """A whole training: folds of the prior, the prior, the views."""
 
@@ -185,6 +197,7 @@ class TrainingSettings(Settings):
     grid: GridSettings = GridSettings()
     normalisation: NormalisationSettings = NormalisationSettings()
     prior: PriorSettings = PriorSettings()
+    adversarial: AdversarialSettings = AdversarialSettings()
     denoiser: DenoiserSettings = DenoiserSettings()
     noise_level: NoiseLevelSettings = NoiseLevelSettings()
     diffusion: DiffusionSettings = DiffusionSettings()

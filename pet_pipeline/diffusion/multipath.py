@@ -13,6 +13,10 @@ from torch import Tensor
 from pet_pipeline.configs.schema import SamplerSettings
 from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser, sample_paths
 
+OnPath = Callable[[int, Tensor], None]
+"""Called with each path's number, from 0, and what is averaged of it (x, y, z). A path drawn again, because memory ran
+out, is told again."""
+
 
 class Spread:
     """Mean and variance of any number of volumes in one pass; memory does not grow with their number.
@@ -80,6 +84,7 @@ def average_paths(
     batch_slices: int,
     feature_bytes: int,
     progress: Progress | None = None,
+    on_path: OnPath | None = None,
 ) -> Paths:
     """Draw a path from every generator and take them together one at a time.
 
@@ -93,14 +98,18 @@ def average_paths(
         batch_slices: slices a network call.
         feature_bytes: memory for the condition's features, which all paths share.
         progress: told after every network call.
+        on_path: told each path.
     """
     paths, within, views = Spread(), Spread(), Spread()
     samples = sample_paths(
         task, denoisers, settings, generators, batch_slices=batch_slices, feature_bytes=feature_bytes,
         progress=progress, on_view=(lambda x_0: views.add(of_sample(x_0))) if views_apart else None,
     )  # fmt: skip
-    for sample in samples:
-        paths.add(of_sample(sample))
+    for number, sample in enumerate(samples):
+        path = of_sample(sample)
+        paths.add(path)
+        if on_path is not None:
+            on_path(number, path)
         if (variance := views.variance) is not None:
             within.add(variance)
         views = Spread()

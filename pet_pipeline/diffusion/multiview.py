@@ -84,6 +84,16 @@ class Task:
         }
         return replace(self, **flipped)  # type: ignore[arg-type]
 
+    def continued(self, result: Tensor) -> "Task":
+        """The task of a cascade's next stage: its prior lies half way from this one's to a result, both normalised.
+
+        So each stage's residual is averaged with none at all (CMDM, Zhou et al. 2024, names residual averaging; the
+        weights are ours), and one stage's mistake does not become the whole of the next one's prior.
+        """
+        if self.prior is None:
+            raise ValueError("a stage needs a prior to go on from")
+        return replace(self, prior=(self.prior + result) / 2.0)
+
     @property
     def shift(self) -> Tensor | None:
         """The prior if the objective is on the residual, else None: what the objective's methods take."""

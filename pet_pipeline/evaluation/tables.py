@@ -8,6 +8,7 @@ from pet_pipeline.evaluation import lesions
 from pet_pipeline.evaluation.case import BODY, LESIONS, ORGANS, WITHOUT_HOT, Row
 from pet_pipeline.evaluation.comparisons import LEAST_N, Comparison
 from pet_pipeline.evaluation.groups import ANY_LESION, Key, groups, methods_of, totals
+from pet_pipeline.evaluation.intervals import LEVEL
 from pet_pipeline.evaluation.lights import ORGAN_LIMIT_PERCENT, Light, lights
 from pet_pipeline.evaluation.statistics import SMALL_N, Group, Interval
 
@@ -20,6 +21,8 @@ _VOXELWISE = {
     "psnr_case_maximum": ("PSNR (case maximum), dB", 2),
 }
 """Title and digits of each figure."""
+
+_UPTAKE = {"suv_mean": "SUVmean", "suv_max": "SUVmax", "suv_peak": "SUVpeak"}
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,11 @@ def _organ_table(method: str, mine: Mapping[tuple[str, str], Group], shown: Mapp
     everywhere = mine.get((ORGANS, "suv_mean_bias"))
     if everywhere is not None:
         lines.append(("mean of organs", str(everywhere.n), "", f"{everywhere.mean:+.1f}", ""))
+    inside = mine.get((ORGANS, "suv_mean_inside"))
+    if inside is not None:
+        lines.append(
+            (f"in the paths' {LEVEL} % interval", str(inside.n), "", f"{100.0 * inside.mean:.0f} % of them", "")
+        )
     return Table(
         f"{method}: bias of SUVmean by organ",
         ("organ", "n", "true SUVmean", "bias % [95 % interval]", "light"),
@@ -177,13 +185,17 @@ def _lesion_table(
     method: str, mine: Mapping[tuple[str, str], Group], counts: Mapping[str, int], light: Light | None
 ) -> Table:
     lines = []
-    for metric, name in (("suv_mean", "SUVmean"), ("suv_max", "SUVmax"), ("suv_peak", "SUVpeak")):
+    for metric, name in _UPTAKE.items():
         group = mine.get((ANY_LESION, f"{metric}_recovery"))
         if group is not None:
             interval = f" [{group.mean_low:.2f}, {group.mean_high:.2f}]" if group.n > 1 else ""
             lines.append((f"{name} recovery", f"{group.mean:.2f}{interval}"))
     if light is not None:
         lines.append(("bias of SUVpeak, %", f"{_interval(light.interval)} {light.light}"))
+    for metric, name in _UPTAKE.items():
+        inside = mine.get((ANY_LESION, f"{metric}_inside"))
+        if inside is not None:
+            lines.append((f"true {name} in the paths' {LEVEL} % interval", f"{100.0 * inside.mean:.0f} % of lesions"))
     conspicuous = counts.get("conspicuous", 0)
     if conspicuous:
         lines.append(("lost", f"{counts['lost']} of {conspicuous} conspicuous lesions"))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pet_pipeline.data import nifti
 from pet_pipeline.data.cluster import Cluster
 from pet_pipeline.data.derived_pet import write_derived
-from pet_pipeline.data.files import clear_hold, held, write_json
+from pet_pipeline.data.files import clear_hold, held, write_json, write_text
 from pet_pipeline.data.parametric_map import write_uncertainty
 from pet_pipeline.errors import PetPipelineError
 from pet_pipeline.inference import outcomes, sidecar
@@ -205,9 +205,12 @@ def _written(opened: _Opened, made: Made, work: Procedure) -> CaseResult:
     for path, volume in made.images.items():
         nifti.write(path, volume, opened.intake.template)
     # what stood beside an older result must not pass for this one's
-    for stale in set(job.companions) - made.images.keys() if work.overwrite else ():
+    written = made.images.keys() | made.tables.keys()
+    for stale in set(job.companions) - written if work.overwrite else ():
         stale.unlink(missing_ok=True)
         outcomes.sidecar_path(stale).unlink(missing_ok=True)
+    for path, text in made.tables.items():
+        write_text(path, text)
     for path, facts in made.beside.items():
         write_json(outcomes.sidecar_path(path), {**content, **facts})
     for folder, derived in made.series.items():

@@ -24,6 +24,9 @@ MUMAP_TAG = "_mumap"
 CONFIDENCE_TAG = "_confidence"
 """Ends the stem of the confidence beside a mu-map."""
 
+REGIONS_TAG = "_regions"
+"""Ends the stem of the table of intervals beside a translation."""
+
 DEVIATION_TAG = "_std"
 """Ends the stem of the uncertainty beside a translation."""
 
@@ -72,9 +75,14 @@ class Job:
         return self.target.with_name(f"{stem(self.target)}{DEVIATION_TAG}.nii.gz")
 
     @property
+    def regions(self) -> Path:
+        """The table of intervals of organs and lesions beside a translation."""
+        return self.target.with_name(f"{stem(self.target)}{REGIONS_TAG}.tsv")
+
+    @property
     def companions(self) -> tuple[Path, ...]:
-        """The images that may stand beside the result, if they are wanted."""
-        return self.confidence, self.deviation
+        """The files that may stand beside the result, if they are wanted."""
+        return self.confidence, self.deviation, self.regions
 
     @property
     def deviation_dicom_folder(self) -> Path:

@@ -35,6 +35,7 @@ class TranslateOptions(Settings):
     )
     prior_only: bool = Field(False, description="the CNN prior is the output: no diffusion")
     paths: PositiveInt = Field(1, description="draws of the noise; the result is their mean")
+    cascade: PositiveInt = Field(1, description="stages, each with a prior half way from the last one's to its result")
     uncertainty: bool = Field(False, description="also the spread of paths and views, as a standard deviation")
 
     def sampler(self, recommended: SamplerSettings) -> SamplerSettings:

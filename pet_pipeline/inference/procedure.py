@@ -24,6 +24,7 @@ class Made:
         beside: one of the other images -> what the sidecar of its own says besides what the job's says.
         series: folder -> what is written there as a DICOM series.
         maps: folder -> what is written there as a DICOM parametric map.
+        tables: file -> its text.
         facts: what the sidecar says besides input, model and options.
         warnings: one line each.
     """
@@ -34,6 +35,7 @@ class Made:
     series: Mapping[Path, DerivedPet] = field(default_factory=dict)
     beside: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
     maps: Mapping[Path, UncertaintyMap] = field(default_factory=dict)
+    tables: Mapping[Path, str] = field(default_factory=dict)
 
 
 class Procedure(Protocol):

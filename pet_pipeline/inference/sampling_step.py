@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pet_pipeline.configs.schema import SamplerSettings
-from pet_pipeline.diffusion.multipath import Paths, average_paths
+from pet_pipeline.diffusion.multipath import OnPath, Paths, average_paths
 from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser
 from pet_pipeline.models.devices import Compute
 from pet_pipeline.models.memory import halving
@@ -48,6 +48,7 @@ def draw(
     views_apart: bool = False,
     batch_slices: int | None = None,
     progress: Progress | None = None,
+    on_path: OnPath | None = None,
 ) -> Paths:
     """One path of the volume a seed, taken together.
 
@@ -62,6 +63,7 @@ def draw(
         views_apart: whether the views' own results are compared, too.
         batch_slices: first batch tried; None: by device.
         progress: told after every network call.
+        on_path: told each path.
 
     Raises:
         OutOfMemory: not even one slice at a time fits.
@@ -74,7 +76,7 @@ def draw(
         room = FEATURE_BYTES * batch // first
         return average_paths(
             task, used, settings, generators, of_sample, views_apart=views_apart, batch_slices=batch,
-            feature_bytes=room, progress=progress,
+            feature_bytes=room, progress=progress, on_path=on_path,
         )  # fmt: skip
 
     return halving(attempt, first, "--batch-slices")

@@ -2,18 +2,23 @@
 
 import csv
 import logging
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.nifti import read, stem
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.case import Row, Truth, score_case
+from pet_pipeline.evaluation.intervals import REACH_MM, figures, read_table, score_intervals
 from pet_pipeline.evaluation.metrics import DATA_RANGE_SUV
-from pet_pipeline.evaluation.regions import Structure
+from pet_pipeline.evaluation.regions import Structure, parts
 from pet_pipeline.geometry import Geometry
+from pet_pipeline.inference import sidecar
+from pet_pipeline.inference.jobs import REGIONS_TAG
 from pet_pipeline.inference.pairing import Pair, Quantity
 from pet_pipeline.physics.attenuation import DEFAULT_KVP
 from pet_pipeline.types import BoolArray, Float32Array, FloatArray, IntArray
@@ -122,7 +127,7 @@ def load_reference(pair: Pair, reading: Reading) -> Reference:
     labels: IntArray | None = None
     structures: tuple[Structure, ...] = ()
     if pair.labels is not None:
-        labels, structures, warnings = _labels(pair.labels, volume, reading)
+        labels, structures, warnings = load_labels(pair.labels, volume.geometry, reading)
     without = None
     if pair.twin is not None:
         twin = _canonical(pair.twin[1])
@@ -131,6 +136,32 @@ def load_reference(pair: Pair, reading: Reading) -> Reference:
         without = _voxels(twin)
     truth = Truth(_voxels(volume), volume.geometry.spacing_mm, labels, structures, without)
     return Reference(truth, volume.geometry, tuple(warnings))
+
+
+def load_labels(path: Path, geometry: Geometry, reading: Reading) -> tuple[IntArray, tuple[Structure, ...], list[str]]:
+    """A label volume (x, y, z) on a grid, the structures of the table beside it, and warnings about both.
+
+    Args:
+        path: of the label volume.
+        geometry: the grid, RAS+.
+        reading: whether labels on another grid are resampled.
+
+    Raises:
+        InputRefused: unreadable, or on another grid while resampling was not asked for.
+    """
+    volume = _canonical(path)
+    warnings = []
+    if not volume.geometry.matches(geometry, GRID_TOLERANCE_MM):
+        if not reading.resample:
+            raise InputRefused(
+                f"{path} is not on the image's grid: {_difference(volume.geometry, geometry)}; resample the labels "
+                "first (nearest voxel), or let evaluate do it by --resample"
+            )
+        warnings.append(f"{path.name} is resampled onto the reference's grid: nearest voxel")
+        volume, _ = onto(volume, geometry, nearest=True)
+    labels = np.rint(volume.data).astype(np.int32)
+    structures, notes = _structures(path, labels)
+    return labels, structures, warnings + notes
 
 
 def load_prediction(
@@ -189,11 +220,27 @@ def score_prediction(pair: Pair, method: str, reference: Reference, reading: Rea
         without, more = load_prediction(pair.twin[0], pair.twin[1], twin, reading)
         warnings += [f"lesion-free twin: {line}" for line in more]
     rows = score_case(pair.case_id, method, volume, truth, data_range=reading.data_range, prediction_without=without)
+    more_rows, lines = _intervals(pair, method, truth, {row.region for row in rows if row.metric == "suv_mean"})
+    rows, warnings = rows + more_rows, warnings + lines
     if reading.texture:
         from pet_pipeline.evaluation.challenges import score_texture
 
         rows += score_texture(pair.case_id, method, volume, truth)
     return Predicted(volume, tuple(rows), tuple(warnings))
+
+
+def _intervals(pair: Pair, method: str, truth: Truth, regions: Container[str]) -> tuple[list[Row], list[str]]:
+    """Rows of the intervals beside a translation, if they are of the case's labels, and lines for the reader."""
+    table = pair.prediction.with_name(f"{stem(pair.prediction)}{REGIONS_TAG}.tsv")
+    if pair.labels is None or truth.labels is None or not table.is_file():
+        return [], []
+    content = sidecar.read(pair.prediction.with_name(f"{stem(pair.prediction)}.json")) or {}
+    if content.get("regions", {}).get("labels", {}).get("sha256") != sha256_of(pair.labels):
+        return [], [f"{table.name}: intervals of other labels than {pair.labels.name}: left out"]
+    measured = [s for s in truth.structures if s.region in regions]
+    found = parts(truth.labels, measured, margin_mm=REACH_MM, spacing_mm=truth.spacing_mm)
+    reference = figures(truth.reference, found, truth.spacing_mm)
+    return score_intervals(pair.case_id, method, read_table(table), reference), []
 
 
 def onto(volume: Volume, geometry: Geometry, *, nearest: bool = False) -> tuple[Volume, BoolArray]:
@@ -243,22 +290,6 @@ def table_beside(labels: Path) -> Path | None:
             if (folder / name).is_file():
                 return folder / name
     return None
-
-
-def _labels(path: Path, reference: Volume, reading: Reading) -> tuple[IntArray, tuple[Structure, ...], list[str]]:
-    volume = _canonical(path)
-    warnings = []
-    if not volume.geometry.matches(reference.geometry, GRID_TOLERANCE_MM):
-        if not reading.resample:
-            raise InputRefused(
-                f"{path} is not on the reference's grid: {_difference(volume.geometry, reference.geometry)}; resample "
-                "the labels first, or let it be done by --resample (nearest voxel)"
-            )
-        warnings.append(f"{path.name} is resampled onto the reference's grid: nearest voxel")
-        volume, _ = onto(volume, reference.geometry, nearest=True)
-    labels = np.rint(volume.data).astype(np.int32)
-    structures, notes = _structures(path, labels)
-    return labels, structures, warnings + notes
 
 
 def _structures(path: Path, labels: IntArray) -> tuple[tuple[Structure, ...], list[str]]:

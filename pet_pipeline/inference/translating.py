@@ -7,13 +7,15 @@ from typing import Any
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data.derived_pet import DerivedPet
 from pet_pipeline.data.dicom_pet import PetSeries
+from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.parametric_map import UncertaintyMap
-from pet_pipeline.errors import InputRefused
+from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.inference.derivatives import derivative_facts
 from pet_pipeline.inference.intake import Intake
 from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
 from pet_pipeline.inference.procedure import Made
+from pet_pipeline.inference.region_intervals import RegionDraws, labels_for
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models import devices
 from pet_pipeline.units import Unit
@@ -31,7 +33,20 @@ class DicomOut:
 
 @dataclass(frozen=True)
 class TranslateWork:
-    """A translation of every file of a batch; see `procedure.Procedure`."""
+    """A translation of every file of a batch; see `procedure.Procedure`.
+
+    Attributes:
+        translator: the loaded model.
+        options: what is asked of it.
+        reading: how files are read.
+        overwrite: whether finished outputs are made anew.
+        dicom: that results are also written as DICOM series.
+        bids: whether sidecars are those of a BIDS derivative.
+        regions: where the label volumes lie whose organs and lesions get intervals (see `labels_for`); None: nowhere.
+
+    Raises:
+        UsageError: regions that do not exist, or with one path, which has no intervals.
+    """
 
     translator: Translator
     options: TranslateOptions
@@ -39,6 +54,17 @@ class TranslateWork:
     overwrite: bool = False
     dicom: DicomOut | None = None
     bids: bool = False
+    regions: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.regions is None:
+            return
+        if self.options.paths < 2 or self.translator.prior_only(self.options):
+            raise UsageError(f"--regions {self.regions}: intervals come from several paths; give --paths 2 or more")
+        if not self.regions.exists():
+            raise UsageError(
+                f"--regions {self.regions}: does not exist; needed is a label volume, a folder of them or a manifest"
+            )
 
     @property
     def seed(self) -> int:
@@ -67,27 +93,36 @@ class TranslateWork:
         given: dict[str, Any] = {} if self.options.nstd is None else {"nstd": self.options.nstd}
         if self.options.paths > 1:
             given["paths"] = self.options.paths
+        if self.options.cascade > 1:
+            given["cascade"] = self.options.cascade
         if self.options.uncertainty:
             given["uncertainty"] = True
+        if self.regions is not None:
+            given["regions"] = sha256_of(self.regions) if self.regions.is_file() else str(self.regions)
         identity = {"keep_ids": True} if self.dicom is not None and self.dicom.keep_ids else {}
         return {**sampler, **given, **asked, **reading, **identity}
 
     def products(self, job: Job) -> tuple[Path, ...]:
-        """The translated image, and where they are wanted its uncertainty and their series."""
+        """The translated image, and where they are wanted its uncertainty, their series and the table of regions."""
         deviation = (job.deviation,) if self.options.uncertainty else ()
+        table = () if self.regions is None else (job.regions,)
         series = () if self.dicom is None else (job.dicom_folder,)
         parametric = (job.deviation_dicom_folder,) if series and deviation else ()
-        return (job.target, *deviation, *series, *parametric)
+        return (job.target, *deviation, *table, *series, *parametric)
 
     def make(self, intake: Intake, job: Job) -> Made:
         """Translate.
 
         Raises:
-            InputRefused: a DICOM series is wanted of an input that is none, or of relative values.
+            InputRefused: a DICOM series is wanted of an input that is none, or of relative values; or intervals
+                without labels on the input's grid.
         """
         if self.dicom is not None:
             refuse_undicom(intake, str(job.source))
-        translation = self.translator.translate(intake.volume, self.options, job.case_id)
+        draws = None if self.regions is None else RegionDraws.of(labels_for(job.case_id, self.regions), intake)
+        translation = self.translator.translate(
+            intake.volume, self.options, job.case_id, on_path=None if draws is None else draws.add
+        )
         gpu = translation.peak_device_memory_mb
         facts = {
             "Units": BIDS_UNITS[intake.output_unit],
@@ -103,6 +138,13 @@ class TranslateWork:
             images[job.deviation] = intake.outgoing(translation.uncertainty.volume)
             facts["uncertainty"] = beside[job.deviation] = translation.uncertainty.facts()
         made = Made(images, facts, translation.warnings, beside=beside)
+        if draws is not None:
+            made = replace(
+                made,
+                facts={**facts, "regions": draws.facts()},
+                tables={job.regions: draws.table(translation.volume)},
+                warnings=(*made.warnings, *draws.warnings),
+            )
         if self.dicom is None or intake.series is None:
             return made
         made_by = f"{self.description.name} {self.description.version}"

@@ -3,9 +3,10 @@
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -177,7 +178,7 @@ class Translator:
 
         Raises:
             UsageError: a view that the model lacks, a noise level that it does not take, a start at a time that it
-                was not trained for, or an uncertainty where nothing can differ.
+                was not trained for, an uncertainty where nothing can differ, or a cascade without effect.
         """
         description = self.model.description
         settings = options.sampler(description.sampler)
@@ -186,6 +187,8 @@ class Translator:
         if self.prior_only(options):
             if options.uncertainty:
                 raise UsageError(f"--uncertainty: the prior of {description.name} is one estimate, without a spread")
+            if options.cascade > 1:
+                raise UsageError(f"--cascade {options.cascade}: {description.name} gives its prior, without stages")
             return settings
         if options.uncertainty and options.paths == 1 and len(settings.views) == 1:
             raise UsageError("--uncertainty: one path of one view has no spread; give --paths 2 or more, or more views")
@@ -193,6 +196,14 @@ class Translator:
         if missing:
             present = ", ".join(view.value for view in self.denoisers)
             raise UsageError(f"--views: {description.name} has no {' or '.join(missing)} view; it has {present}")
+        sees_prior = settings.start == "prior" or any(
+            self.denoisers[View(name)].settings.prior_half_width >= 0 for name in settings.views
+        )
+        if options.cascade > 1 and not sees_prior:
+            raise UsageError(
+                f"--cascade {options.cascade}: started from noise, {description.name} does not look at a prior: later "
+                "stages would know nothing of earlier ones; give --start prior"
+            )
         start, longest = settings.t_start if settings.start == "prior" else 1.0, description.diffusion.t_max
         if start > longest:
             what = f"--t-start {start:g}" if settings.start == "prior" else "--start noise (time 1)"
@@ -209,6 +220,7 @@ class Translator:
         case_id: str = "case",
         *,
         progress: Progress | None = None,
+        on_path: Callable[[int, Volume], None] | None = None,
     ) -> Translation:
         """Translate one volume.
 
@@ -220,7 +232,9 @@ class Translator:
                 wants it.
             options: None: everything as the model recommends.
             case_id: names the noise.
-            progress: told after every network call of the sampler.
+            progress: told after every network call of the sampler; counts anew in every stage of a cascade.
+            on_path: told each path's number, from 0, and result, like `Translation.volume`; of a cascade those of the
+                last stage. A path that was drawn again because memory ran out is told again.
 
         Raises:
             UsageError: options that the model cannot follow.
@@ -239,6 +253,10 @@ class Translator:
         with watch.stage("prior", device):
             prior = self._prior(condition, mirror=sampler.mirror)
         of_target = normalisation.of_target
+
+        def back(activity: torch.Tensor) -> Volume:
+            return frame.inverse(activity.cpu().numpy(), volume.unit)
+
         result, used, noise, paths = _activity(prior, of_target), None, None, None
         if not self.prior_only(options):
             if self.noise_embedding:
@@ -248,16 +266,25 @@ class Translator:
                 used = sampler
                 body = torch.from_numpy(frame.mask).to(device)
                 task = Task(condition, self.objective, prior=prior, residual=self.residual, body=body)
-                paths = sampling_step.draw(
-                    task,
-                    self._view_denoisers(noise),
-                    sampler,
-                    self.compute,
-                    path_seeds(options.seed, case_id, options.paths),
-                    lambda normalised: of_target.inverse(normalised).clamp_min(0.0),
-                    views_apart=options.uncertainty,
+                draw = partial(
+                    sampling_step.draw,
+                    denoisers=self._view_denoisers(noise),
+                    settings=sampler,
+                    compute=self.compute,
+                    of_sample=lambda normalised: of_target.inverse(normalised).clamp_min(0.0),
                     batch_slices=options.batch_slices,
                     progress=progress,
+                )
+                *earlier, last = (
+                    path_seeds(options.seed, case_id, options.paths, stage) for stage in range(options.cascade)
+                )
+                for seeds in earlier:
+                    task = task.continued(of_target.forward(draw(task, seeds=seeds).mean))
+                paths = draw(
+                    task,
+                    seeds=last,
+                    views_apart=options.uncertainty,
+                    on_path=None if on_path is None else lambda number, path: on_path(number, back(path)),
                 )
                 result = paths.mean.cpu().numpy()
         with watch.stage("back", device):
@@ -265,7 +292,7 @@ class Translator:
         uncertainty = None
         if options.uncertainty and paths is not None:
             with watch.stage("uncertainty", device):
-                uncertainty = self._uncertainty(paths, frame, volume.unit, of_target.scale, sampler, options.paths)
+                uncertainty = self._uncertainty(paths, frame, volume.unit, of_target.scale, sampler, options)
         return Translation(
             volume=out,
             frame=frame,
@@ -285,15 +312,16 @@ class Translator:
         )
 
     def _uncertainty(
-        self, paths: Paths, frame: Frame, unit: Unit, scale: float, sampler: SamplerSettings, count: int
+        self, paths: Paths, frame: Frame, unit: Unit, scale: float, sampler: SamplerSettings, options: TranslateOptions
     ) -> Uncertainty:
         """The map of a draw, calibrated where the model can, on the input's grid."""
+        count = options.paths
         sources = sources_of(paths)
         warnings = []
         if count == 1:
             warnings.append("uncertainty of one path: it is how much the views disagree before they are averaged")
         deviation = pooled_deviation(paths, frame.grid.spacing_mm)
-        calibration, why = calibration_for(self.model.description.calibration, sampler, count)
+        calibration, why = calibration_for(self.model.description.calibration, sampler, count, options.cascade)
         if calibration is None:
             warnings.append(f"the uncertainty is not calibrated: {why}")
         else:
@@ -317,10 +345,14 @@ class Translator:
         return prior
 
 
-def path_seeds(seed: int, case_id: str, paths: int) -> list[int]:
-    """Of each path's noise: the first is that of a translation with one path, however many follow."""
-    first = derive_seed(seed, case_id, "sampling")
-    return [first, *(derive_seed(seed, case_id, "sampling", path) for path in range(1, paths))]
+def path_seeds(seed: int, case_id: str, paths: int, stage: int = 0) -> list[int]:
+    """Of each path's noise in a stage of a cascade.
+
+    The first path's of the first stage is that of a translation with one path and stage, however many follow.
+    """
+    names = ("sampling",) if stage == 0 else ("sampling", "stage", stage)
+    first = derive_seed(seed, case_id, *names)
+    return [first, *(derive_seed(seed, case_id, *names, path) for path in range(1, paths))]
 
 
 def _activity(normalised: torch.Tensor, normalisation: Normalisation) -> Float32Array:

@@ -83,11 +83,13 @@ def pooled_deviation(paths: Paths, spacing_mm: tuple[float, float, float]) -> Fl
 
 
 def calibration_for(
-    calibration: SpreadCalibration | None, sampler: SamplerSettings, paths: int
+    calibration: SpreadCalibration | None, sampler: SamplerSettings, paths: int, cascade: int = 1
 ) -> tuple[SpreadCalibration | None, str]:
     """The model's calibration if it holds for this sampling, else None and why, in words."""
     if calibration is None:
         return None, "the model has no calibration (pet-pipeline calibrate fits one)"
+    if cascade > 1:
+        return None, f"the model's calibration is for one stage, not for a cascade of {cascade}"
     if not calibration.holds_for(sampler, paths):
         return None, (
             f"the model's calibration is for {calibration.paths} path{'s' if calibration.paths > 1 else ''} of its own "

@@ -166,7 +166,8 @@ def organ_tables(scores: Scores, methods: Sequence[str]) -> tuple[Table, ...]:
         cells = [Cell(region_of(region)), Cell(number(true, 2))]
         for m in methods:
             bias = scores.value(m, region, "suv_mean_bias")
-            cells.append(_biased(scores.value(m, region, "suv_mean"), bias, 5.0))
+            interval = _interval(scores, m, region, "suv_mean")
+            cells.append(_biased(scores.value(m, region, "suv_mean"), bias, 5.0, interval))
         rows.append(tuple(cells))
     columns = (("Organ", ""), ("Reference", "SUVmean"), *((m, "SUVmean, bias") for m in methods))
     half = math.ceil(len(rows) / 2) if len(rows) > MOST_ORGANS else len(rows)
@@ -194,7 +195,7 @@ def lesion_table(scores: Scores, methods: Sequence[str]) -> Table:
             recovery = scores.value(m, region, "suv_peak_recovery")
             if bias is None and recovery is not None:
                 bias = 100.0 * (recovery - 1.0)
-            cell = _biased(peak, bias, 10.0)
+            cell = _biased(peak, bias, 10.0, _interval(scores, m, region, "suv_peak"))
             if shown is not None and shown < 0.5:
                 cell = Cell(cell.text, f"{cell.note} · missed" if cell.note else "missed", cell.key, flagged=True)
             cells.append(cell)
@@ -206,8 +207,17 @@ def lesion_table(scores: Scores, methods: Sequence[str]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _biased(value: float | None, bias: float | None, limit: float) -> Cell:
+def _interval(scores: Scores, method: str, region: str, metric: str) -> str:
+    """`[low, high]` of the paths, and whether the reference lies outside; empty without them."""
+    low, high, inside = (scores.value(method, region, f"{metric}_{end}") for end in ("low", "high", "inside"))
+    text = words.span(low, high)
+    return f"{text} misses reference" if text and inside == 0.0 else text
+
+
+def _biased(value: float | None, bias: float | None, limit: float, interval: str) -> Cell:
     if value is None:
         return Cell(words.NONE, key=-math.inf)
-    note = "" if bias is None else f"{number(bias, 1, signed=True)} %"
-    return Cell(number(value, 2), note, value, flagged=bias is not None and abs(bias) > limit)
+    notes = (interval, "" if bias is None else f"{number(bias, 1, signed=True)} %")
+    return Cell(
+        number(value, 2), " · ".join(filter(None, notes)), value, flagged=bias is not None and abs(bias) > limit
+    )

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pet_pipeline.reporting import images
+from pet_pipeline.reporting.doubt import limits, outline, relative
 from pet_pipeline.reporting.images import Scale
-from pet_pipeline.reporting.planes import PROJECTIONS, CasePlanes
+from pet_pipeline.reporting.planes import PROJECTIONS, SLICES, CasePlanes
 from pet_pipeline.reporting.words import number, region_of
 from pet_pipeline.types import BoolArray, FloatArray
 
@@ -73,7 +74,10 @@ class Windows:
 
 @dataclass(frozen=True)
 class Panel:
-    """One plane of one volume: its PNG, its size in mm, where the focus lies in percent of it (None: not marked)."""
+    """One plane of one volume: its PNG, its size in mm, where the focus lies in percent of it (None: not marked).
+
+    `hatches`: SVG paths, in mm, of what is hatched, and of what is cross-hatched.
+    """
 
     src: str
     alt: str
@@ -81,6 +85,7 @@ class Panel:
     height_mm: float
     sides: tuple[str, str]
     mark: tuple[float, float] | None
+    hatches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,7 +241,8 @@ def _strip(
         differences.append(cell("difference", title, "", of, indices.get(m, 0)))
         if not is_projection and m in planes.uncertainties:
             title = f"{m}: uncertainty" if several else "Uncertainty"
-            deviations.append(cell("uncertainty", title, "SD", planes.uncertainties[m], indices.get(m, 0)))
+            drawn = cell("grey", title, "", planes.predictions[m], indices.get(m, 0))
+            deviations.append(_hatched(drawn, planes, windows, m, names[0], shown[names[0]]))
         elif several:
             deviations.append(gap)
     columns = len(cells)
@@ -251,6 +257,20 @@ def _strip(
     title = "Maximum-intensity projections" if is_projection else _PLANE_WORDS[names[0]].capitalize()
     note = "coronal and sagittal; differences: the largest along the ray, with its sign" if is_projection else ""
     return Strip(title, note, tuple(cells), columns, max(c.width_mm for c in cells))
+
+
+def _hatched(
+    cell: Cell, planes: CasePlanes, windows: Windows, method: str, name: str, shown: tuple[slice, slice]
+) -> Cell:
+    """The picture of a prediction's slice with hatches where the method is least certain."""
+    ratios = {n: relative(planes.uncertainties[method][n], planes.predictions[method][n]) for n in SLICES}
+    bodies = [planes.reference[n] > AIR_PART * windows.upper for n in SLICES]
+    least = limits(list(ratios.values()), bodies)
+    across, up = _AXES[name]
+    spacing = (planes.spacing_mm[across], planes.spacing_mm[up])
+    hatches = tuple(outline(ratios[name][shown], limit, spacing) for limit in least)
+    note = "SD > {:.0f} %, > {:.0f} %".format(*(100.0 * limit for limit in least))
+    return replace(cell, note=note, panels=tuple(replace(panel, hatches=hatches) for panel in cell.panels))
 
 
 def _shown(planes: CasePlanes, windows: Windows, name: str) -> tuple[slice, slice]:
@@ -306,8 +326,6 @@ def _panel(
 def _scale(kind: str, windows: Windows) -> tuple[Scale, float, float]:
     if kind == "difference":
         return "difference", -windows.difference, windows.difference
-    if kind == "uncertainty":
-        return "uncertainty", 0.0, windows.uncertainty
     return windows.grey, 0.0, windows.upper
 
 

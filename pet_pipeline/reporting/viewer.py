@@ -21,7 +21,8 @@ from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.regions import Spacing, body_region, box_around
 from pet_pipeline.reporting import images
 from pet_pipeline.reporting.cases import CaseView
-from pet_pipeline.reporting.film import Windows
+from pet_pipeline.reporting.doubt import FLOOR_SUV, SHARES
+from pet_pipeline.reporting.film import AIR_PART, Windows
 from pet_pipeline.reporting.planes import CasePlanes, volumes_beside
 from pet_pipeline.types import Float32Array, FloatArray, IntArray
 
@@ -210,6 +211,7 @@ def embedded(
         "uncertainty": windows.uncertainty,
         "unit": windows.unit,
         "digits": 4 if windows.upper < 1.0 else 2,
+        "doubt": {"floor": FLOOR_SUV, "share": SHARES[0], "air": AIR_PART * windows.upper},
         "inverted": windows.grey == "inverted",
         "colours": colours,
     }

@@ -20,16 +20,18 @@ from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.evaluation.liver import MEASURES
 from pet_pipeline.models.devices import Compute, choose
+from pet_pipeline.models.discriminator import PatchDiscriminator3d
 from pet_pipeline.models.memory import keep_freed_memory
 from pet_pipeline.models.registry import build, parameter_count
 from pet_pipeline.models.weights import save_folder
 from pet_pipeline.physics.water import preparation
 from pet_pipeline.training import steps
+from pet_pipeline.training.adversarial import AdversarialPrior, adversarial_batch, adversarial_loss
 from pet_pipeline.training.estimates import residual_scale, write_estimates
 from pet_pipeline.training.folds import Fold, assign
 from pet_pipeline.training.loop import Stage
 from pet_pipeline.training.seen import cases_seen, seen_ranges
-from pet_pipeline.training.session import Progress, Session, claim, fresh, spread_out
+from pet_pipeline.training.session import Progress, Session, claim, fresh, seeded, spread_out
 from pet_pipeline.training.validation import denoiser_figures, prior_figures
 from pet_pipeline.types import View
 
@@ -183,7 +185,22 @@ def describe_model(
 
 
 def prior_stage(name: str, network: nn.Module, cases: Sequence[PackedCase], settings: TrainingSettings) -> Stage:
-    """The training of a prior on packed cases, without validation; `name` decides its draws."""
+    """The training of a prior on packed cases, without validation; `name` decides its draws.
+
+    Of kind `gan` the stage's network is an `AdversarialPrior`.
+    """
+    if settings.prior.kind == "gan":
+        with seeded(settings.seed, name, "discriminator"):
+            network = AdversarialPrior(network, PatchDiscriminator3d(settings.adversarial))
+        return Stage(
+            name,
+            network,
+            settings.prior_optimiser,
+            partial(adversarial_batch, cases, settings, name),
+            adversarial_loss,
+            None,
+            _identity(settings, "prior", "prior_optimiser", "adversarial", cases=len(cases)),
+        )
     return Stage(
         name,
         network,
@@ -225,9 +242,10 @@ def _train_priors(this: _Run, folds: Sequence[Fold], train: Sequence[PackedCase]
             fold.name, fresh("prior3d", settings.prior.model_dump(), settings.seed, fold.name), mine, settings
         )
         if this.validation and fold is folds[-1]:
-            figures = partial(prior_figures, cases=this.validation, settings=settings, compute=this.compute)
-            stage = replace(stage, validate=figures)
-        network = this.train(stage).eval()
+            stage = replace(
+                stage, validate=lambda of: prior_figures(_generator(of), this.validation, settings, this.compute)
+            )
+        network = _generator(this.train(stage).eval())
         others = [case for case in train if case.participant_id in fold.estimates]
         if fold is folds[-1]:
             others += this.validation
@@ -237,6 +255,11 @@ def _train_priors(this: _Run, folds: Sequence[Fold], train: Sequence[PackedCase]
     if network is None:
         raise ValueError("there must be at least one fold")
     return network
+
+
+def _generator(trained: nn.Module) -> nn.Module:
+    """What of a prior stage's network makes the estimates: the discriminator stays behind."""
+    return trained.generator if isinstance(trained, AdversarialPrior) else trained
 
 
 def _train_view(this: _Run, view: View, cases: Sequence[PackedCase]) -> nn.Module:
@@ -275,6 +298,7 @@ def _facts(
         "priors": {
             fold.name: f"learnt from {len(fold.learns_from)}, estimated {len(fold.estimates)}" for fold in folds
         },
+        "prior_kind": settings.prior.kind,
         "prior_steps": settings.prior_optimiser.steps,
         "prior_parameters": parameter_count(build("prior3d", settings.prior.model_dump())),
         "denoiser_steps_a_view": settings.denoiser_optimiser.steps,

@@ -1,8 +1,8 @@
 """What every kind of training has in common: its folder, its progress bars, fresh networks, its stages' loop."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -110,9 +110,16 @@ def claim(folder: Path, settings: Settings, task: str, resume: bool) -> None:
 
 def fresh(architecture: str, settings: Mapping[str, Any], seed: int, name: str) -> nn.Module:
     """A network whose random weights depend on (seed, name) alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, name, "weights"))
+    with seeded(seed, name, "weights"):
         return build(architecture, settings)
+
+
+@contextmanager
+def seeded(seed: int, *names: str) -> Iterator[None]:
+    """Inside, random weights depend on (seed, names) alone; outside, nothing has been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, *names))
+        yield
 
 
 def spread_out(cases: Sequence[C], count: int) -> tuple[C, ...]:

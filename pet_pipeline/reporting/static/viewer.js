@@ -52,9 +52,29 @@
     return result;
   };
 
+  // Stripes, diagonal in every plane, over the least certain part of the body: 0 nothing, 2 a stripe, between them its edge
+  const stripes = (deviation, prediction) => {
+    const { floor, share, air } = data.doubt;
+    const value = (i) => prediction.values[i] * prediction.slope;
+    const ratio = (i) => (deviation.values[i] * deviation.slope) / Math.max(value(i), floor);
+    const body = Float32Array.from([...prediction.values.keys()].filter((i) => value(i) > air), ratio).sort();
+    const limit = body[Math.floor((1 - share) * body.length)];
+    const result = volumeOf(deviation.buffer.slice(0));
+    const [width, height] = result.shape;
+    const doubtful = Uint8Array.from(result.values, (_, i) => Number(value(i) > air && ratio(i) > limit));
+    const beside = [1, width, width * height].flatMap((step) => [step, -step]);
+    for (let i = 0; i < result.values.length; i += 1) {
+      const across = (i % width) + (Math.floor(i / width) % height) + Math.floor(i / (width * height));
+      const among = beside.filter((step) => doubtful[i + step]).length >= 3;  // single voxels are only specks
+      result.values[i] = across % 4 === 0 && doubtful[i] && among ? 2 : 0;
+    }
+    return result;
+  };
+
   const colourMaps = (viewer) => {
     const [low, high] = data.inverted ? [255, 0] : [0, 255];
     viewer.addColormap("report-grey", { R: [low, high], G: [low, high], B: [low, high], A: [255, 255], I: [0, 255] });
+    viewer.addColormap("report-stripes", { R: [255, 255, 0], G: [255, 255, 0], B: [255, 255, 0], A: [0, 210, 255], I: [0, 90, 255] });
     for (const [name, stops] of Object.entries(data.colours)) {
       const last = stops.length - 1;
       const alpha = stops.map((_, i) => {
@@ -161,11 +181,15 @@
       const viewer = views[name];
       for (const old of [...viewer.volumes]) viewer.removeVolume(old);
       if (!volumes[name]) continue;
-      const base = name === "prediction" ? volumes.prediction : volumes.reference;
+      const base = name === "prediction" || name === "uncertainty" ? volumes.prediction : volumes.reference;
       viewer.addVolume(await image(base, `${name}-base`, "report-grey", 0, upper, 1));
       if (name === "difference" || name === "uncertainty") {
         const [low, high] = name === "difference" ? [-setting("difference"), setting("difference")] : [0, data.uncertainty];
         viewer.addVolume(await image(volumes[name], name, `report-${name}`, low, high, setting("opacity")));
+      }
+      if (name === "uncertainty") {
+        const striped = stripes(volumes.uncertainty, volumes.prediction);
+        viewer.addVolume(await image(striped, "stripes", "report-stripes", 0, 2 * striped.slope, 1));
       }
     }
     ["x", "y", "z"].forEach((axis, i) => {
