@@ -45,6 +45,13 @@ def train(
         list[str] | None, typer.Option("--set", help="key=value, e.g. denoiser_optimiser.steps=4000.")
     ] = None,
     allow_mixed: choices.AllowMixed = False,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, help="Processes on this machine that share each batch: one a GPU."),
+    ] = 1,
+    machines: Annotated[
+        int, typer.Option(min=1, help="Machines with so many processes each, all started with this same command.")
+    ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoints.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the model's folder as JSON.")] = False,
     workers: Annotated[
@@ -55,38 +62,46 @@ def train(
 
     A killed run goes on with --resume, exactly where its last checkpoint was.
     """
+    from contextlib import nullcontext
+    from functools import partial
+
     from pet_pipeline.cli.console import messages, print_json, progress, results
     from pet_pipeline.configs.loading import load
     from pet_pipeline.data.files import held
     from pet_pipeline.data.manifest import Manifest
     from pet_pipeline.data.scanner_settings import refuse_mixed
+    from pet_pipeline.errors import UsageError
+    from pet_pipeline.training.processes import ALONE, start
+    from pet_pipeline.training.session import unseen
 
     config = config or DEFAULT_CONFIG[task]
     manifest = Manifest.load(data)
     if not allow_mixed:
         refuse_mixed(manifest, str(data), splits=("train", "val"))
-    messages.print(f"{task.value}: {len(manifest.cases)} cases of {data}, settings {config}", highlight=False)
-    with held(output / "settings.yaml"):
-        if task is Task.MUMAP:
-            from pet_pipeline.configs.mumap import MumapTrainingSettings
-            from pet_pipeline.training.mumap import train_mumap
+    together = ALONE
+    if task is Task.MUMAP:
+        from pet_pipeline.configs.mumap import MumapTrainingSettings
+        from pet_pipeline.training.mumap import train_mumap
 
-            cascade = load(MumapTrainingSettings, config, settings or [])
-            folder = train_mumap(manifest, cascade, output, resume=resume, workers=workers, progress=progress)
-        else:
-            from pet_pipeline.configs.schema import TrainingSettings
-            from pet_pipeline.training.madm import train_model
+        if processes * machines > 1:
+            raise UsageError("train mumap runs in one process; leave out --processes and --machines")
+        cascade = load(MumapTrainingSettings, config, settings or [])
+        work = partial(train_mumap, manifest, cascade, output)
+    else:
+        from pet_pipeline.configs.schema import TrainingSettings
+        from pet_pipeline.training.madm import Task as ModelTask
+        from pet_pipeline.training.madm import train_model
 
-            resolved = load(TrainingSettings, config, settings or [])
-            folder = train_model(
-                manifest,
-                resolved,
-                output,
-                task="prior" if task is Task.PRIOR else "ndif" if task is Task.NDIF else "madm",
-                resume=resume,
-                workers=workers,
-                progress=progress,
-            )
+        resolved = load(TrainingSettings, config, settings or [])
+        together = start(processes, machines, resolved.device)
+        kind: ModelTask = "prior" if task is Task.PRIOR else "ndif" if task is Task.NDIF else "madm"
+        work = partial(train_model, manifest, resolved, output, task=kind, processes=together)
+    if together.first:
+        messages.print(f"{task.value}: {len(manifest.cases)} cases of {data}, settings {config}", highlight=False)
+    with held(output / "settings.yaml") if together.first else nullcontext():
+        folder = work(resume=resume, workers=workers, progress=progress if together.first else unseen)
+    if not together.first:
+        return
     if json:
         print_json({"model": str(folder)})
         return

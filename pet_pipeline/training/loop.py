@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from pet_pipeline.configs.schema import OptimiserSettings
 from pet_pipeline.errors import PetPipelineError
 from pet_pipeline.training import checkpoint
+from pet_pipeline.training.processes import ALONE, Processes
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,8 @@ class Stage:
         name: of the stage; its folder and its curves are called so.
         network: in float32.
         optimiser: steps, learning rate, ...
-        draw: step -> batch on the CPU; depends on the step alone, so that a resumed run sees the same batches.
+        draw: (step, which of its examples) -> batch on the CPU; an example depends on the step and its own number, so
+            that resumed runs and any number of processes see the same.
         loss: (network, batch on the device) -> scalar.
         validate: network -> named figures, or None.
         settings: JSON of all that shapes the result, compared when a run is resumed.
@@ -42,7 +45,7 @@ class Stage:
     name: str
     network: nn.Module
     optimiser: OptimiserSettings
-    draw: Callable[[int], Batch]
+    draw: Callable[[int, range], Batch]
     loss: Callable[[nn.Module, Batch], Tensor]
     validate: Callable[[nn.Module], Mapping[str, float]] | None
     settings: str
@@ -74,11 +77,18 @@ def learning_rate(step: int, settings: OptimiserSettings) -> float:
     return settings.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(part, 1.0))))
 
 
-def run(stage: Stage, folder: Path, loop: LoopSettings, on_step: OnStep = lambda *_: None) -> nn.Module:
+def run(
+    stage: Stage, folder: Path, loop: LoopSettings, on_step: OnStep = lambda *_: None, processes: Processes = ALONE
+) -> nn.Module:
     """Train the stage, going on from its last checkpoint if there is one; returns the averaged network.
 
     Writes `checkpoint.safetensors`, `losses.jsonl` (one line a step), `validation.jsonl` and TensorBoard events. A run
-    that was killed goes on from its last checkpoint with the losses that the unbroken run has.
+    that was killed goes on from its last checkpoint with the losses that the unbroken run has. Of several processes
+    each draws its share of the batch: their number changes nothing but rounding. The first alone validates and writes.
+
+    Raises:
+        UsageError: the batch cannot be shared evenly, or the checkpoint is damaged or of other settings.
+        PetPipelineError: the loss is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = stage.optimiser
@@ -88,59 +98,92 @@ def run(stage: Stage, folder: Path, loop: LoopSettings, on_step: OnStep = lambda
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     path = folder / "checkpoint.safetensors"
     step = checkpoint.load(path, network, average, optimiser, stage.settings) if path.is_file() else stage.first
-    for name in ("losses.jsonl", "validation.jsonl"):
-        _forget_after(folder / name, step)
+    mine = processes.share(settings.batch)
     if step >= last:
         return average
     network.train()
-    with (
-        SummaryWriter(str(folder), purge_step=step) as board,
-        (folder / "losses.jsonl").open("a", encoding="utf-8") as losses,
-        ThreadPoolExecutor(1) as ahead,
-    ):
-        upcoming = ahead.submit(stage.draw, step)
+    joined = processes.join(network)
+    with ExitStack() as stack:
+        record = stack.enter_context(_Record(folder, stage.name, step)) if processes.first else None
+        ahead = stack.enter_context(ThreadPoolExecutor(1))
+        upcoming = ahead.submit(stage.draw, step, mine)
         start = time.monotonic()
         try:
             while step < last:
                 batch = {name: value.to(loop.device, non_blocking=True) for name, value in upcoming.result().items()}
                 if step + 1 < last:
-                    upcoming = ahead.submit(stage.draw, step + 1)
+                    upcoming = ahead.submit(stage.draw, step + 1, mine)
                 rate = learning_rate(step, settings)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
                 with torch.autocast(loop.device.type, dtype=loop.autocast, enabled=loop.autocast is not None):
-                    loss = stage.loss(network, batch)
+                    loss = stage.loss(joined, batch)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 norm = nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
                 optimiser.step()
                 _average_into(average, network, min(settings.ema, (1 + step) / (10 + step)))
                 step += 1
-                value = float(loss.detach())
+                value = processes.mean(loss.detach())
                 if not math.isfinite(value):
                     raise PetPipelineError(f"{stage.name}: the loss is {value} at step {step}; lower the learning rate")
-                losses.write(json.dumps({"step": step, "loss": value}) + "\n")
+                if record is None:
+                    continue
+                record.loss(step, value)
                 on_step(stage.name, step, last, value)
                 if step % loop.log_every == 0:
-                    board.add_scalar(f"{stage.name}/loss", value, step)
-                    board.add_scalar(f"{stage.name}/learning_rate", rate, step)
-                    board.add_scalar(f"{stage.name}/gradient_norm", float(norm), step)
+                    record.curves(step, {"loss": value, "learning_rate": rate, "gradient_norm": float(norm)})
                 if stage.validate is not None and (step % loop.validate_every == 0 or step == last):
-                    figures = dict(stage.validate(average))
-                    with (folder / "validation.jsonl").open("a", encoding="utf-8") as file:
-                        file.write(json.dumps({"step": step, **figures}) + "\n")
-                    for name, figure in figures.items():
-                        board.add_scalar(f"{stage.name}/{name}", figure, step)
-                    log.info("%s step %d: %s", stage.name, step, figures)
+                    record.figures(step, stage.validate(average))
                 if step % loop.checkpoint_every == 0 or step == last:
-                    losses.flush()
+                    record.flush()
                     checkpoint.save(path, step, network, average, optimiser, stage.settings)
         except KeyboardInterrupt:
-            losses.flush()
-            checkpoint.save(path, step, network, average, optimiser, stage.settings)
+            if record is not None:
+                record.flush()
+                checkpoint.save(path, step, network, average, optimiser, stage.settings)
             raise
         log.info("%s: %d steps in %.0f s", stage.name, last, time.monotonic() - start)
     return average
+
+
+class _Record:
+    """What a stage writes as it goes: a line a step, figures, curves. What a killed run wrote later is dropped."""
+
+    def __init__(self, folder: Path, name: str, step: int) -> None:
+        self._name = name
+        self._figures = folder / "validation.jsonl"
+        for path in (folder / "losses.jsonl", self._figures):
+            _forget_after(path, step)
+        self._losses = (folder / "losses.jsonl").open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder), purge_step=step)
+
+    def __enter__(self) -> "_Record":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._losses.close()
+        self._board.close()
+
+    def loss(self, step: int, value: float) -> None:
+        """The loss of a step, written by `flush` at the latest."""
+        self._losses.write(json.dumps({"step": step, "loss": value}) + "\n")
+
+    def flush(self) -> None:
+        """Put on disk what `loss` was told."""
+        self._losses.flush()
+
+    def curves(self, step: int, values: Mapping[str, float]) -> None:
+        """Points for TensorBoard."""
+        for name, value in values.items():
+            self._board.add_scalar(f"{self._name}/{name}", value, step)
+
+    def figures(self, step: int, figures: Mapping[str, float]) -> None:
+        """What a validation found."""
+        with self._figures.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **figures}) + "\n")
+        self.curves(step, figures)
+        log.info("%s step %d: %s", self._name, step, dict(figures))
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ from pet_pipeline.training.adversarial import AdversarialPrior, adversarial_batc
 from pet_pipeline.training.estimates import residual_scale, write_estimates
 from pet_pipeline.training.folds import Fold, assign
 from pet_pipeline.training.loop import Stage
+from pet_pipeline.training.processes import ALONE, Processes
 from pet_pipeline.training.seen import cases_seen, seen_ranges
 from pet_pipeline.training.session import Progress, Session, claim, fresh, seeded, spread_out
 from pet_pipeline.training.validation import denoiser_figures, prior_figures
@@ -52,9 +53,10 @@ class _Run:
     compute: Compute
     progress: Progress
     validation: tuple[PackedCase, ...]
+    processes: Processes
 
     def train(self, stage: Stage) -> nn.Module:
-        return Session(self.folder, self.settings, self.compute, self.progress).train(stage)
+        return Session(self.folder, self.settings, self.compute, self.progress, self.processes).train(stage)
 
 
 def train_model(
@@ -69,6 +71,7 @@ def train_model(
     name: str | None = None,
     recipe: str = "",
     packed: Sequence[PackedCase] | None = None,
+    processes: Processes = ALONE,
 ) -> Path:
     """Train a model on the train split of a manifest, watching its val split; the test split is never opened.
 
@@ -84,21 +87,27 @@ def train_model(
         name: of the model; the folder's name if not given.
         recipe: the command that makes the model, for its card.
         packed: the cases of the train and val splits, where they are packed already, with whatever is to be learnt.
+        processes: that train together; the result is theirs all, written by the first.
 
     Returns:
         The model folder.
 
     Raises:
-        UsageError: the run exists already and is not to be resumed, or had other settings; too few participants.
+        UsageError: the run exists already and is not to be resumed, or had other settings; too few participants; a
+            batch that the processes cannot share evenly.
     """
-    claim(folder, settings, task, resume)
-    compute = choose(settings.device, settings.precision)
+    for optimiser in (settings.prior_optimiser, settings.denoiser_optimiser):
+        processes.share(optimiser.batch)
+    with processes.first_alone():
+        claim(folder, settings, task, resume or not processes.first)
+    compute = choose(processes.device(settings.device), settings.precision)
     keep_freed_memory()
     if packed is None:
-        packed = pack_cases(manifest, settings, folder / "packed", workers=workers, progress=progress)
+        with processes.first_alone():  # the others find everything packed
+            packed = pack_cases(manifest, settings, folder / "packed", workers=workers, progress=progress)
     train = tuple(case for case in packed if case.split == "train")
     validation = spread_out([case for case in packed if case.split == "val"], VALIDATION_CASES)
-    this = _Run(folder, settings, compute, progress, validation)
+    this = _Run(folder, settings, compute, progress, validation, processes)
     participants = {case.participant_id for case in train}
     if task == "prior":
         folds: tuple[Fold, ...] = (Fold("prior", frozenset(participants), frozenset()),)
@@ -113,9 +122,12 @@ def train_model(
             log.info("the prior leaves %.4f (RMS, normalised) to the diffusion", scale)
             diffusion = settings.diffusion.model_copy(update={"residual_scale": scale})
             resolved = settings.model_copy(update={"diffusion": diffusion})
-        this = _Run(folder, resolved, compute, progress, validation)
+        this = replace(this, settings=resolved)
         for view in View:
             networks[view.value] = _train_view(this, view, seen_by_denoisers)
+    model = folder / "model"
+    if not processes.first:
+        return model
     with progress("what the model has seen", len(cases_seen(manifest))) as tick:
         seen = seen_ranges(manifest, resolved.grid, condition=resolved.condition, workers=workers, on_case=tick)
     description = describe_model(
@@ -127,7 +139,6 @@ def train_model(
         demonstration=manifest.simulated,
         recipe=recipe or f"pet-pipeline train {task}",
     )
-    model = folder / "model"
     save_folder(model, description, networks)
     return model
 
@@ -237,9 +248,9 @@ def _train_priors(this: _Run, folds: Sequence[Fold], train: Sequence[PackedCase]
     settings = this.settings
     network: nn.Module | None = None
     for fold in folds:
-        mine = tuple(case for case in train if case.participant_id in fold.learns_from)
+        known = tuple(case for case in train if case.participant_id in fold.learns_from)
         stage = prior_stage(
-            fold.name, fresh("prior3d", settings.prior.model_dump(), settings.seed, fold.name), mine, settings
+            fold.name, fresh("prior3d", settings.prior.model_dump(), settings.seed, fold.name), known, settings
         )
         if this.validation and fold is folds[-1]:
             stage = replace(
@@ -249,9 +260,11 @@ def _train_priors(this: _Run, folds: Sequence[Fold], train: Sequence[PackedCase]
         others = [case for case in train if case.participant_id in fold.estimates]
         if fold is folds[-1]:
             others += this.validation
-        if estimate and others:
-            with this.progress(f"estimates of {fold.name}", len(others)) as tick:
-                write_estimates(network, fold, others, settings.normalisation, this.compute, tick)
+        mine = others[this.processes.rank :: this.processes.count]
+        if estimate and mine:
+            with this.progress(f"estimates of {fold.name}", len(mine)) as tick:
+                write_estimates(network, fold, mine, settings.normalisation, this.compute, tick)
+        this.processes.wait()
     if network is None:
         raise ValueError("there must be at least one fold")
     return network

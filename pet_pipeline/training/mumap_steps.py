@@ -1,6 +1,6 @@
 """One update of a mu-map network as pure functions, and its figures on whole volumes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -40,12 +40,16 @@ def mumap_batch(
     stage: int,
     name: str,
     step: int,
+    examples: Iterable[int],
 ) -> Batch:
-    """Patches decided by (seed, name, step): `inputs` (B, C, x, y, z), `target` and `valid` (B, 1, x, y, z)."""
-    rng = generator(settings.seed, name, step)
+    """Patches: `inputs` (B, C, x, y, z), `target` and `valid` (B, 1, x, y, z).
+
+    Each is decided by (seed, name, step, example).
+    """
     arrays = [array_of(channel, stage) for channel in channels]
     patches = []
-    for _ in range(optimiser.batch):
+    for example in examples:
+        rng = generator(settings.seed, name, step, example)
         case = cases[int(rng.integers(len(cases)))]
         augmentation = Augmentation.draw(settings.augmentation, rng)
         patches.append(

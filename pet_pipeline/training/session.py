@@ -18,6 +18,7 @@ from pet_pipeline.models.devices import DTYPE, Compute
 from pet_pipeline.models.registry import build
 from pet_pipeline.seeding import derive_seed
 from pet_pipeline.training.loop import LoopSettings, Stage, run
+from pet_pipeline.training.processes import ALONE, Processes
 
 
 class Ticker(Protocol):
@@ -62,12 +63,14 @@ class Session:
         intervals: how often to checkpoint, log, validate.
         compute: device and precision.
         progress: makes progress bars.
+        processes: that train together.
     """
 
     folder: Path
     intervals: Intervals
     compute: Compute
     progress: Progress
+    processes: Processes = ALONE
 
     def train(self, stage: Stage) -> nn.Module:
         """Train a stage, going on from its last checkpoint; returns the averaged network."""
@@ -87,7 +90,17 @@ class Session:
                 self.intervals.log_every,
                 self.intervals.validate_every,
             )
-            return run(stage, self.folder / "stages" / stage.name, loop, on_step)
+            return run(stage, self.folder / "stages" / stage.name, loop, on_step, self.processes)
+
+
+@contextmanager
+def unseen(_description: str, _total: float) -> Iterator[Ticker]:
+    """A progress bar that shows nothing."""
+
+    def tick(done: float = 1, note: str = "") -> None:  # noqa: ARG001 (a Ticker's names)
+        return
+
+    yield tick
 
 
 def claim(folder: Path, settings: Settings, task: str, resume: bool) -> None:

@@ -1,6 +1,6 @@
 """One update of each task as pure functions: which examples step n sees, and the loss on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -15,11 +15,16 @@ from pet_pipeline.training.noise_levels import draw_noise_levels
 from pet_pipeline.types import View
 
 
-def prior_batch(cases: Sequence[PackedCase], settings: TrainingSettings, stage: str, step: int) -> Batch:
-    """Patches for the prior: `condition` and `target`, (B, 1, x, y, z), normalised; decided by (seed, stage, step)."""
-    rng = generator(settings.seed, stage, step)
+def prior_batch(
+    cases: Sequence[PackedCase], settings: TrainingSettings, stage: str, step: int, examples: Iterable[int]
+) -> Batch:
+    """Patches for the prior: `condition` and `target`, (B, 1, x, y, z), normalised.
+
+    Each of the step's examples that are asked for is decided by (seed, stage, step, example).
+    """
     patches = []
-    for _ in range(settings.prior_optimiser.batch):
+    for example in examples:
+        rng = generator(settings.seed, stage, step, example)
         case = cases[int(rng.integers(len(cases)))]
         augmentation = Augmentation.draw(settings.augmentation, rng)
         patches.append(
@@ -44,19 +49,28 @@ def prior_loss(network: nn.Module, batch: Batch) -> Tensor:
     return error.square().mean()
 
 
-def denoiser_batch(cases: Sequence[PackedCase], settings: TrainingSettings, view: View, stage: str, step: int) -> Batch:
-    """Slices for a view's denoiser, with times and noise; decided by (seed, stage, step).
+def denoiser_batch(
+    cases: Sequence[PackedCase],
+    settings: TrainingSettings,
+    view: View,
+    stage: str,
+    step: int,
+    examples: Sequence[int],
+) -> Batch:
+    """Slices for a view's denoiser, with times and noise.
+
+    Each of the step's examples that are asked for is decided by (seed, stage, step, example); its time also on the
+    size of the whole batch.
 
     Returns:
         `condition` (B, C, h, w), `prior`, `target`, `noise` (B, 1, h, w), `t` (B,); with `noise_embedding` also `nstd`
         (B,), NaN where unknown.
     """
-    rng = generator(settings.seed, stage, step)
-    chosen, examples = [], []
-    for _ in range(settings.denoiser_optimiser.batch):
+    slices, noises, levels = [], [], []
+    for example in examples:
+        rng = generator(settings.seed, stage, step, example)
         case = cases[int(rng.integers(len(cases)))]
-        chosen.append(case)
-        examples.append(
+        slices.append(
             draw_slice(
                 case,
                 view,
@@ -68,16 +82,21 @@ def denoiser_batch(cases: Sequence[PackedCase], settings: TrainingSettings, view
                 rng=rng,
             )
         )
+        noise = torch.Generator().manual_seed(derive_seed(settings.seed, stage, step, example, "noise"))
+        noises.append(torch.randn(slices[-1].target.shape, generator=noise))
+        if settings.denoiser.noise_embedding:
+            told = generator(settings.seed, stage, step, example, "noise level")
+            levels += draw_noise_levels([case], cases, settings.noise_level, told)
     batch = {
-        name: torch.from_numpy(np.stack([getattr(example, name) for example in examples]))
+        name: torch.from_numpy(np.stack([getattr(drawn, name) for drawn in slices]))
         for name in ("condition", "prior", "target")
     }
-    noises = torch.Generator().manual_seed(derive_seed(settings.seed, stage, step, "noise"))
-    batch["t"] = draw_times(len(examples), noises, longest=settings.diffusion.t_max)
-    batch["noise"] = torch.randn(batch["target"].shape, generator=noises)
+    clock = torch.Generator().manual_seed(derive_seed(settings.seed, stage, step, "times"))
+    times = draw_times(settings.denoiser_optimiser.batch, clock, longest=settings.diffusion.t_max)
+    batch["t"] = times[list(examples)]
+    batch["noise"] = torch.stack(noises)
     if settings.denoiser.noise_embedding:
-        levels = generator(settings.seed, stage, step, "noise level")
-        batch["nstd"] = torch.tensor(draw_noise_levels(chosen, cases, settings.noise_level, levels))
+        batch["nstd"] = torch.tensor(levels)
     return batch
 
 

@@ -113,9 +113,9 @@ def test_the_noise_level_is_measured_at_packing_and_alters_no_other_part_of_a_ba
     assert [one.nstd for one in packed] == pytest.approx(NSTDS, rel=0.05)
     train = [one for one in packed if one.split == "train" and one.has("prior")]
     assert len(train) == 2
-    batch = denoiser_batch(train, settings, View.AXIAL, "axial", 0)
+    batch = denoiser_batch(train, settings, View.AXIAL, "axial", 0, range(12))
     plain_settings = load(TrainingSettings, settings_without_embedding(settings, cohort.parent))
-    plain = denoiser_batch(train, plain_settings, View.AXIAL, "axial", 0)
+    plain = denoiser_batch(train, plain_settings, View.AXIAL, "axial", 0, range(12))
     assert set(batch) - set(plain) == {"nstd"}
     assert all(torch.equal(value, batch[name]) for name, value in plain.items())
     assert set(batch["nstd"].tolist()) == set(torch.tensor([one.nstd for one in train]).tolist())

@@ -4,7 +4,6 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -14,7 +13,7 @@ from torch import nn
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.schema import OptimiserSettings, TrainingSettings
 from pet_pipeline.data.dataset import PackedCase, pack
-from pet_pipeline.data.manifest import Case, Manifest
+from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.data.nifti import read
 from pet_pipeline.errors import UsageError
 from pet_pipeline.inference.translator import Translator
@@ -41,26 +40,6 @@ SMALL = (
     "validate_every=4",
     "precision=fp32",
 )
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """Five spheres in air: input a dark, noisy copy of the target. Four to train on, one to watch."""
-    root = tmp_path_factory.mktemp("cohort")
-    rng = np.random.default_rng(0)
-    grid = np.indices((24, 24, 24)) - 11.5
-    cases = []
-    for number in range(5):
-        body = (grid**2).sum(0) < (8 + 0.3 * number) ** 2
-        target = np.where(body, 1.0 + 0.5 * (grid[0] > 0), 0.0).astype(np.float32)
-        noisy = (target * 0.12 * rng.gamma(4.0, 0.25, target.shape)).astype(np.float32)
-        paths = {}
-        for name, array in (("input", noisy), ("noise_free", target)):
-            paths[name] = root / f"p{number}_{name}.nii.gz"
-            nib.save(nib.Nifti1Image(array, np.diag([5.0, 5.0, 5.0, 1.0])), paths[name])
-        split = "val" if number == 4 else "train"
-        cases.append(Case(f"p{number}", f"sub-{number}", "test", split, dose=5.0, scanner="sphere", **paths))
-    return Manifest(root, tuple(cases))
 
 
 def losses(run_folder: Path) -> dict[str, list[float]]:
@@ -148,7 +127,7 @@ def test_learning_rate_warms_up_and_ends_at_its_final_fraction() -> None:
 
 
 def test_the_loop_fits_a_line_and_its_average_follows(tmp_path: Path) -> None:
-    def draw(step: int) -> dict[str, torch.Tensor]:
+    def draw(step: int, _examples: range) -> dict[str, torch.Tensor]:
         x = torch.randn(32, 1, generator=torch.Generator().manual_seed(step))
         return {"x": x, "y": 3.0 * x - 1.0}
 
