@@ -129,7 +129,7 @@ class Manifest:
         if not path.is_file():
             raise UsageError(f"{path}: no such manifest; give a manifest.tsv")
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").split("\n")  # other breaks may stand in cells
         except UnicodeDecodeError as error:
             raise UsageError(f"{path}: not UTF-8 text; needed is a tab-separated table") from error
         except OSError as error:
