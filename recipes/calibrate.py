@@ -1,4 +1,4 @@
-"""Calibrate a built-in model anew, in the package, on the validation patients of its cohort; its weights stay as they are.
+"""Calibrate a built-in model anew, in the package, on the validation patients of its cohort; its weights stay.
 
     python recipes/calibrate.py phantom-fdg-5mm --data COHORT/manifest.tsv [--most-cases 24]
 

@@ -109,7 +109,7 @@ def calibrate(model: Path, cohort: Manifest, most_cases: int = CALIBRATION_CASES
 
 
 def make(recipe: Recipe, description: str, output: str) -> None:
-    """Simulate, train, write the folder in half precision, calibrate; every step but the last goes on where it stopped."""
+    """Simulate, train, write the folder in half precision, calibrate; all but the last goes on where it stopped."""
     given = parser_of(description, output, recipe.cohort, recipe.config).parse_args()
     run, cohort = given.output / "run", cohort_of(given)
     trained = train_model(

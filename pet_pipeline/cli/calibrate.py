@@ -16,7 +16,8 @@ def calibrate(
         typer.Option("--output", help="New model folder; else the model's own. A built-in model needs one."),
     ] = None,
     reference: Annotated[
-        choices.Reference | None, typer.Option("--reference", help="Column that is the truth; else what the model has learnt.")
+        choices.Reference | None,
+        typer.Option("--reference", help="Column that is the truth; else what the model has learnt."),
     ] = None,
     split: Annotated[
         choices.UnseenSplit, typer.Option("--split", help="Whose cases: none that the model has learnt from.")

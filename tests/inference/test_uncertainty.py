@@ -15,13 +15,13 @@ from pet_pipeline.configs.uncertainty import SIGNS, Calibration, Curve
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.diffusion.multipath import Paths
 from pet_pipeline.errors import UsageError
+from pet_pipeline.evaluation.recalibration import OFFSET
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.inference.batch import run
 from pet_pipeline.inference.jobs import collect
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
 from pet_pipeline.inference.translating import TranslateWork
 from pet_pipeline.inference.translator import Translator
-from pet_pipeline.evaluation.recalibration import OFFSET
 from pet_pipeline.inference.uncertainty import LABEL, POOLING_MM, pooled_deviation, signs_of
 from pet_pipeline.models.weights import ModelFolder
 from pet_pipeline.units import Unit
