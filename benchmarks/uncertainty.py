@@ -1,15 +1,14 @@
-"""Figures of uncertainty: does the spread tell the error, and do calibrated intervals hold, on unseen patients.
+"""Figures of uncertainty: does the map tell the error, and do calibrated intervals hold, on unseen patients.
 
-    python benchmarks/uncertainty.py --cohorts COHORTS --train-cohort COHORT --output build/uncertainty
+    python benchmarks/uncertainty.py --cohorts COHORTS --output build/uncertainty
 
-Calibrates on validation patients of the training cohort, then measures on the test cohorts (`benchmarks/quality.py`
-simulates them): one path with the views' disagreement on all of them, several paths on a few. Every translation is kept
-in the output folder, so a run goes on where it stopped; `--seconds` stops it after a while. Prints Markdown, also when
-not all is measured: it says of how many patients each figure is.
+Measures a calibrated model on the test cohorts (`benchmarks/quality.py` simulates them): one path with the views'
+disagreement on all of them, several paths on a few. Every translation is kept in the output folder, so a run goes on
+where it stopped; `--seconds` stops it after a while, `--shard i/n` measures a part and prints nothing. Prints Markdown,
+also when not all is measured: it says of how many patients each figure is.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,20 +18,20 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from pet_pipeline.configs.uncertainty import LEVELS, Calibration
 from pet_pipeline.data.files import atomic_path
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import read
+from pet_pipeline.data.shards import WHOLE, Shard
 from pet_pipeline.evaluation.metrics import nmse, psnr
-from pet_pipeline.evaluation.recalibration import Voxels, calibrated, fit, normal_half_width
+from pet_pipeline.evaluation.recalibration import normal_half_width
 from pet_pipeline.evaluation.spread import coverage, partial_spearman, sparsification_area, spearman
-from pet_pipeline.inference.calibration import calibration_cases, measure, without_calibration
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.pairing import Pair
 from pet_pipeline.inference.scoring import load_pair
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.units import Unit
 
-LEVELS = (50, 80, 95)
 TEST = ("cohort-test", "cohort-heldout-family", "cohort-heldout-scanner")
 MOST_RANKED = 100_000
 EDGE_MM = 5.0
@@ -50,12 +49,13 @@ class Measured:
         participant: whose it is.
         cohort: which it is of.
         dose: percent.
-        scale: SUV of one unit of the calibration.
         predicted: the mean of the paths.
-        spread: bare.
+        spread: of views and paths, bare.
+        deviation: as the map says it: calibrated of one path, bare of several.
         noise_free: the truth.
         target: the standard dose.
         edge: within `EDGE_MM` of an organ's edge.
+        region: number of the organ or lesion; 0: of none.
         lesion: inside one.
         seconds: of the translation, and of the same without the map.
     """
@@ -64,18 +64,15 @@ class Measured:
     participant: str
     cohort: str
     dose: float
-    scale: float
     predicted: np.ndarray
     spread: np.ndarray
+    deviation: np.ndarray
     noise_free: np.ndarray
     target: np.ndarray
     edge: np.ndarray
+    region: np.ndarray
     lesion: np.ndarray
     seconds: np.ndarray
-
-    def deviation(self, bins: Sequence) -> np.ndarray:
-        """Calibrated, SUV."""
-        return calibrated(self.predicted / self.scale, self.spread / self.scale, bins) * self.scale
 
 
 def kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -86,16 +83,6 @@ def kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.
             np.savez_compressed(file, **make())
     with np.load(path) as stored:
         return dict(stored)
-
-
-def validation(translator: Translator, case: Case, paths: int, folder: Path) -> Voxels:
-    """What `calibrate` measures of a case."""
-
-    def make() -> dict[str, np.ndarray]:
-        voxels = measure(translator, case, TranslateOptions(paths=paths, uncertainty=True), "noise_free")
-        return {"activity": voxels.activity, "spread": voxels.spread, "error": voxels.error}
-
-    return Voxels(**kept(folder / f"{case.case_id}.npz", make))
 
 
 def tested(translator: Translator, case: Case, cohort: str, paths: int, folder: Path) -> Measured:
@@ -109,27 +96,29 @@ def tested(translator: Translator, case: Case, cohort: str, paths: int, folder: 
         made = translator.translate(volume, TranslateOptions(paths=paths, uncertainty=True), case.case_id)
         assert made.uncertainty is not None
         assert truth.labels is not None
+        scale = np.float32(made.normalisation["scale"] * made.normalisation["gain"])
+        spread = made.frame.inverse(made.uncertainty.signs["spread"] * scale, volume.unit)
         body = made.frame.inverse(made.frame.mask.astype(np.float32), Unit.RELATIVE).data > 0.5
         reach = [2 * round(EDGE_MM / s) + 1 for s in truth.spacing_mm]
         edge = ndimage.maximum_filter(truth.labels, reach) != ndimage.minimum_filter(truth.labels, reach)
         lesions = [one.index for one in truth.structures if one.kind == "lesion"]
         arrays = {
             "predicted": made.volume.data[body],
-            "spread": made.uncertainty.volume.data[body],
+            "spread": spread.data[body],
+            "deviation": made.uncertainty.volume.data[body],
             "noise_free": truth.reference[body],
             "target": read(case.target)[0].canonical().data[body],
         }
         return {
             **{name: array.astype(np.float32) for name, array in arrays.items()},
             "edge": edge[body],
+            "region": truth.labels[body],
             "lesion": np.isin(truth.labels, lesions)[body],
-            "scale": np.array(made.normalisation["scale"] * made.normalisation["gain"]),
             "seconds": np.array([made.timing_s["sampling"], made.timing_s["uncertainty"], sum(made.timing_s.values())]),
         }
 
     arrays = kept(folder / f"{case.case_id}.npz", make)
-    scale = float(arrays.pop("scale"))
-    return Measured(case.case_id, case.participant_id, cohort, case.dose, scale, **arrays)
+    return Measured(case.case_id, case.participant_id, cohort, case.dose, **arrays)
 
 
 def mean_over_patients(values: Iterable[tuple[str, float]]) -> str:
@@ -152,14 +141,14 @@ def ranked(case: Measured, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(array[index] for array in arrays)
 
 
-def agreement(cases: Sequence[Measured], bins: Sequence) -> str:
+def agreement(cases: Sequence[Measured]) -> str:
     """How well the spread orders the errors, bare and calibrated, against the predicted SUV alone."""
     rows: dict[str, list[tuple[str, float]]] = {}
     for case in cases:
         error, predicted = np.abs(case.predicted - case.noise_free), case.predicted
         for name, deviation in {
             "bare spread": case.spread,
-            "calibrated": case.deviation(bins),
+            "calibrated": case.deviation,
             "SUV, or its root": predicted,
         }.items():
             e, d, p = ranked(case, error, deviation, predicted)
@@ -174,7 +163,7 @@ def agreement(cases: Sequence[Measured], bins: Sequence) -> str:
     return "\n".join(lines)
 
 
-def covered(cases: Sequence[Measured], bins: Sequence, half_widths: dict[int, float]) -> str:
+def covered(cases: Sequence[Measured], half_widths: dict[int, float]) -> str:
     """Coverage of the intervals, bare and calibrated, for every stratum; voxels of a patient, then patients."""
     strata: dict[str, Callable[[Measured], np.ndarray]] = {"body": lambda c: np.ones(c.predicted.size, bool)}
     for low, high in pairwise(SUV_BINS):
@@ -187,14 +176,13 @@ def covered(cases: Sequence[Measured], bins: Sequence, half_widths: dict[int, fl
         + " | 80 %, 95 % of the standard dose |",
         "|---" * (3 + 2 * len(LEVELS)) + "|",
     ]
-    fitted = {case.case_id: case.deviation(bins) for case in cases}
     for name, of in strata.items():
         chosen = [(case, mask) for case in cases if (mask := of(case)).sum() >= 20]
         cells = []
         for level in LEVELS:
             for deviation_of, width in (
                 (lambda c: c.spread, normal_half_width(level)),
-                (lambda c: fitted[c.case_id], half_widths[level]),
+                (lambda c: c.deviation, half_widths[level]),
             ):
                 values = [
                     (c.participant, coverage((c.predicted - c.noise_free)[m], width * deviation_of(c)[m]))
@@ -203,13 +191,35 @@ def covered(cases: Sequence[Measured], bins: Sequence, half_widths: dict[int, fl
                 cells.append(mean_over_patients(values))
         noisy = [
             mean_over_patients(
-                (c.participant, coverage((c.predicted - c.target)[m], half_widths[level] * fitted[c.case_id][m]))
+                (c.participant, coverage((c.predicted - c.target)[m], half_widths[level] * c.deviation[m]))
                 for c, m in chosen
             )
             for level in (80, 95)
         ]
         n = len({case.participant for case, _ in chosen})
         lines.append(f"| {name} | {n} | {' | '.join(cells)} | {', '.join(noisy)} |")
+    return "\n".join(lines)
+
+
+def regions_covered(cases: Sequence[Measured], half_widths: dict[int, float]) -> str:
+    """How often the mean SUV of an organ or lesion lies in its interval; regions of a patient, then patients."""
+    lines = ["| mean SUV of | regions | " + " | ".join(f"{level} %" for level in LEVELS) + " |"]
+    lines.append("|---" * (2 + len(LEVELS)) + "|")
+    for kind in ("organs", "lesions"):
+        ratios: list[tuple[str, float]] = []
+        for case in cases:
+            chosen = (case.region > 0) & (case.lesion == (kind == "lesions"))
+            error, deviation = (
+                np.bincount(case.region[chosen], weights)
+                for weights in ((case.predicted - case.noise_free)[chosen], case.deviation[chosen])
+            )
+            there = deviation > 0.0
+            ratios.extend((case.participant, ratio) for ratio in np.abs(error[there]) / deviation[there])
+        cells = [
+            mean_over_patients((patient, float(ratio <= half_widths[level])) for patient, ratio in ratios)
+            for level in LEVELS
+        ]
+        lines.append(f"| {kind} | {len(ratios)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -247,72 +257,59 @@ def interleaved(cohorts: Path, most: int) -> list[tuple[str, Case]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="phantom-fdg-5mm")
-    parser.add_argument(
-        "--train-cohort", type=Path, required=True, help="folder of the cohort with validation patients"
-    )
+    parser.add_argument("--model", default="phantom-fdg-5mm", help="calibrated for one path")
     parser.add_argument("--cohorts", type=Path, required=True, help="folder of the test cohorts")
     parser.add_argument("--output", type=Path, default=Path("build/uncertainty"))
-    parser.add_argument("--validation-cases", type=int, default=60)
     parser.add_argument("--patients", type=int, default=20, help="of each test cohort")
+    parser.add_argument("--doses", type=float, nargs="+", default=[5.0, 100.0], help="percent")
     parser.add_argument("--many", type=int, default=8, help="paths that are compared with one")
     parser.add_argument("--many-cases", type=int, default=20, help="cases on which they are")
     parser.add_argument("--seconds", type=float, default=np.inf, help="measure no new case after so long")
+    parser.add_argument("--shard", type=Shard.parse, default=WHOLE, help="i/n: measure a part of the cases")
     arguments = parser.parse_args()
     start = time.monotonic()
-    translator = without_calibration(Translator.load(arguments.model))
+    translator = Translator.load(arguments.model)
+    calibration = translator.model.description.calibration
+    if calibration is None:
+        raise SystemExit(f"{arguments.model}: not calibrated; run pet-pipeline calibrate first")
 
-    def measured_so_far(work: Iterable[tuple[Path, Callable[[], object]]]) -> list:
-        return [do() for path, do in work if path.is_file() or time.monotonic() - start < arguments.seconds]
+    def measured(cases: Sequence[tuple[str, Case]], paths: int) -> list[Measured]:
+        folder = arguments.output / f"paths-{paths}"
+        mine = {case.case_id for _, case in arguments.shard.of(cases)}
+        return [
+            tested(translator, case, name, paths, folder)
+            for name, case in cases
+            if (folder / f"{case.case_id}.npz").is_file()
+            or (case.case_id in mine and time.monotonic() - start < arguments.seconds)
+        ]
 
-    manifest = Manifest.load(arguments.train_cohort / "manifest.tsv")
-    cases = calibration_cases(manifest, "val", "noise_free", arguments.validation_cases)
-    folder = arguments.output / "validation"
-    done = measured_so_far(
-        (folder / f"{c.case_id}.npz", lambda c=c: (c.participant_id, validation(translator, c, 1, folder)))
-        for c in cases
-    )
-    by_participant: dict[str, list[Voxels]] = {}
-    for participant, voxels in done:
-        by_participant.setdefault(participant, []).append(voxels)
-    found = fit([Voxels.of(parts) for parts in by_participant.values()])
-    print(f"Calibrated on {len(done)} cases of {len(by_participant)} validation patients.\n")
-    print(
-        json.dumps(
-            {
-                "bins": [one.model_dump() for one in found.bins],
-                "half_widths": found.half_widths,
-                "interval score at 80 % of left-out patients": found.scores,
-            }
-        ),
-        "\n",
-    )
-    test = interleaved(arguments.cohorts, arguments.patients)
-    ones = arguments.output / "paths-1"
-    single = measured_so_far(
-        (ones / f"{c.case_id}.npz", lambda n=n, c=c: tested(translator, c, n, 1, ones)) for n, c in test
-    )
-    several = arguments.output / f"paths-{arguments.many}"
-    low = [(n, c) for n, c in test if n == TEST[0] and c.dose < 100.0][: arguments.many_cases]
-    many = measured_so_far(
-        (several / f"{c.case_id}.npz", lambda n=n, c=c: tested(translator, c, n, arguments.many, several))
-        for n, c in low
-    )
+    test = [(n, c) for n, c in interleaved(arguments.cohorts, arguments.patients) if c.dose in arguments.doses]
+    single = measured(test, 1)
+    low = [(name, case) for name, case in test if name == TEST[0] and case.dose < 100.0][: arguments.many_cases]
+    many = measured(low, arguments.many)
+    if arguments.shard == WHOLE:
+        report(single, many, arguments.many, calibration)
+    print(f"{time.monotonic() - start:.0f} s")
+
+
+def report(single: Sequence[Measured], many: Sequence[Measured], paths: int, calibration: Calibration) -> None:
+    """Print all tables."""
     groups = {
         f"{name}, {dose:g} % dose": [case for case in single if (case.cohort, case.dose) == (name, dose)]
         for name, dose in dict.fromkeys((case.cohort, case.dose) for case in single)
     }
     for name, group in groups.items():
         print(f"{name}, {len({case.participant for case in group})} patients, one path:\n")
-        print(agreement(group, found.bins), "\n")
-        print(covered(group, found.bins, found.half_widths), "\n")
+        print(agreement(group), "\n")
+        print(covered(group, calibration.half_widths), "\n")
+        if calibration.region_half_widths is not None:
+            print(regions_covered(group, calibration.region_half_widths), "\n")
     if many:
         names = {case.case_id for case in many}
-        print(paths_table({1: [case for case in single if case.case_id in names], arguments.many: many}), "\n")
+        print(paths_table({1: [case for case in single if case.case_id in names], paths: many}), "\n")
     if single:
         share = np.mean([case.seconds[1] / (case.seconds[2] - case.seconds[1]) for case in single])
         print(f"The one-path map takes {share:.1%} of the translation's time, beside its sums in the sampler.")
-    print(f"{time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -13,14 +13,19 @@ from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.schema import TrainingSettings
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.data.manifest import Manifest
+from pet_pipeline.inference.calibration import calibrate_spread, calibration_cases
+from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.devices import describe
-from pet_pipeline.models.weights import load_folder, network, save_folder
+from pet_pipeline.models.weights import describe_anew, load_folder, network, save_folder
 from pet_pipeline.simulation.cohort import simulate_cohort
 from pet_pipeline.training.madm import Task, train_model
 
 BUILTIN = Path(__file__).resolve().parents[1] / "pet_pipeline" / "models" / "builtin"
 
 MOST_MB = 20.0
+
+CALIBRATION_CASES = 24
+"""Translations by which a built-in model is calibrated: two of each of twelve validation patients, at other doses."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +96,24 @@ def last_fifth(stage: Path) -> float:
     return float(figures[-1] - np.interp(0.8 * steps[-1], steps, figures))
 
 
+def calibrate(model: Path, cohort: Manifest, most_cases: int = CALIBRATION_CASES) -> None:
+    """Calibrate a model folder in place on the validation patients of its cohort; no weight is touched."""
+    folder = load_folder(model)
+    reference = folder.description.target
+    cases = calibration_cases(cohort, "val", reference, most_cases)
+    with progress("calibrate", len(cases)) as tick:
+        calibration = calibrate_spread(
+            Translator.load(folder), cases, reference=reference, on_case=lambda name: tick(1, name)
+        )
+    describe_anew(folder, model, {"calibration": calibration})
+
+
 def make(recipe: Recipe, description: str, output: str) -> None:
-    """Simulate, train, write the folder in half precision; every step goes on where it stopped."""
+    """Simulate, train, write the folder in half precision, calibrate; all but the last goes on where it stopped."""
     given = parser_of(description, output, recipe.cohort, recipe.config).parse_args()
-    run = given.output / "run"
+    run, cohort = given.output / "run", cohort_of(given)
     trained = train_model(
-        cohort_of(given), load(TrainingSettings, given.config, given.set), run, progress=progress, task=recipe.task,
+        cohort, load(TrainingSettings, given.config, given.set), run, progress=progress, task=recipe.task,
         resume=True, workers=2, name=recipe.name, recipe=recipe.command,
     )  # fmt: skip
     folder = load_folder(trained)
@@ -110,4 +127,5 @@ def make(recipe: Recipe, description: str, output: str) -> None:
     networks = {role: network(folder, role) for role in folder.description.networks}
     target = target_of(given, recipe.name)
     save_folder(target, folder.description.model_copy(update=changes), networks, dtype="float16")
+    calibrate(target, cohort)
     announce(target)

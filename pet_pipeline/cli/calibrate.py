@@ -1,26 +1,11 @@
-"""`pet-pipeline calibrate`: how far the spread of a model is from its error, on cases that it has not learnt from."""
+"""`pet-pipeline calibrate`: what tells a model's errors, and how well, on cases that it has not learnt from."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pet_pipeline.cli import choices
-
-
-class Reference(StrEnum):
-    """What the error is taken against."""
-
-    NOISE_FREE = "noise_free"
-    TARGET = "target"
-
-
-class Split(StrEnum):
-    """Whose cases: those of the training split would make the model look surer than it is."""
-
-    VAL = "val"
-    TEST = "test"
 
 
 def calibrate(
@@ -31,9 +16,12 @@ def calibrate(
         typer.Option("--output", help="New model folder; else the model's own. A built-in model needs one."),
     ] = None,
     reference: Annotated[
-        Reference | None, typer.Option("--reference", help="Column that is the truth; else what the model has learnt.")
+        choices.Reference | None,
+        typer.Option("--reference", help="Column that is the truth; else what the model has learnt."),
     ] = None,
-    split: Annotated[Split, typer.Option("--split", help="Whose cases.")] = Split.VAL,
+    split: Annotated[
+        choices.UnseenSplit, typer.Option("--split", help="Whose cases: none that the model has learnt from.")
+    ] = choices.UnseenSplit.VAL,
     paths: Annotated[int, typer.Option("--paths", min=1, help="Paths that translations will have.")] = 1,
     most_cases: Annotated[
         int, typer.Option("--most-cases", min=2, help="Of more, so many: participants in turn, each with another dose.")
@@ -43,7 +31,7 @@ def calibrate(
     precision: choices.PrecisionOption = choices.Precision.AUTO,
     json: choices.Json = False,
 ) -> None:
-    """Calibrate a model's uncertainty: translate cases with a reference, compare spread and error, write the model.
+    """Calibrate a model's uncertainty: translate cases with a reference, learn what tells the errors, write the model.
 
     The result is a model folder with the calibration in its model.yaml and card; `translate --uncertainty` applies it.
     """

@@ -67,6 +67,20 @@ class Precision(StrEnum):
     FP32 = "fp32"
 
 
+class Reference(StrEnum):
+    """Which image of a cohort is the truth."""
+
+    NOISE_FREE = "noise_free"
+    TARGET = "target"
+
+
+class UnseenSplit(StrEnum):
+    """Rows of a manifest that no model has learnt from."""
+
+    VAL = "val"
+    TEST = "test"
+
+
 class Engine(StrEnum):
     """Where the work is done."""
 

@@ -15,7 +15,7 @@ from pet_pipeline.configs.schema import (
     SamplerSettings,
     Target,
 )
-from pet_pipeline.configs.uncertainty import SpreadCalibration
+from pet_pipeline.configs.uncertainty import Calibration
 
 WeightType = Literal["float32", "float16", "bfloat16"]
 
@@ -74,8 +74,8 @@ class ModelDescription(Settings):
     seen: dict[str, SeenRange] = Field(
         default_factory=dict, description="descriptor -> its spread over the training inputs; empty: not recorded"
     )
-    calibration: SpreadCalibration | None = Field(
-        None, description="from spread to error; None: `calibrate` was not run"
+    calibration: Calibration | None = Field(
+        None, description="what its errors are told by; None: `calibrate` was not run"
     )
     figures: dict[str, Any] = Field(default_factory=dict, description="measured scores, with how they were measured")
     intended_use: str = "Research and demonstration; not for diagnosis."

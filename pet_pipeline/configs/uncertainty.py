@@ -1,9 +1,9 @@
-"""What a model folder says of its uncertainty: how spread becomes error, and which inputs are like those it knows."""
+"""What a model folder says of its uncertainty: how what a translation shows becomes the error to expect."""
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, get_args
 
-from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.schema import SamplerSettings, Target
@@ -11,39 +11,53 @@ from pet_pipeline.configs.schema import SamplerSettings, Target
 LEVELS = (50, 80, 95)
 """Intervals, percent, whose coverage is fitted and reported."""
 
+Sign = Literal["activity", "spread", "edge", "condition"]
+"""What a translation shows of its own error: `inference.uncertainty.signs_of` takes them."""
 
-class SpreadBin(Settings):
-    """From spread to error at one activity: deviation^2 = (factor spread)^2 + (floor scale)^2."""
-
-    activity: FiniteFloat = Field(description="predicted activity, in multiples of the target's scale")
-    factor: NonNegativeFloat = Field(description="multiplies the spread")
-    floor: NonNegativeFloat = Field(0.0, description="error that no spread shows, in multiples of the target's scale")
+SIGNS: tuple[Sign, ...] = get_args(Sign)
 
 
-class SpreadCalibration(Settings):
-    """How far the spread of a sampler is from the error, measured on cases that the model had not learnt from."""
+class Curve(Settings):
+    """What a sign multiplies the expected error by; linear in between, both logarithmic, and constant beyond."""
+
+    places: tuple[NonNegativeFloat, ...] = Field(min_length=1, description="of the sign, in multiples of the scale")
+    factors: tuple[PositiveFloat, ...] = Field(description="one a place")
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Curve":
+        if any(later <= earlier for earlier, later in pairwise(self.places)):
+            raise ValueError(f"places {self.places}: must rise")
+        if len(self.factors) != len(self.places):
+            raise ValueError(f"{len(self.factors)} factors of {len(self.places)} places: needed is one a place")
+        return self
+
+
+class Calibration(Settings):
+    """The error of a sampler, predicted from what its translations show; from cases that the model had not learnt from.
+
+    deviation = level x the product of every sign's factor, in multiples of the target's scale.
+    """
 
     sampler: SamplerSettings = Field(description="the sampler it holds for")
     paths: PositiveInt = Field(description="the number of paths it holds for")
-    bins: tuple[SpreadBin, ...] = Field(min_length=1, description="by rising activity; linear in between")
+    level: PositiveFloat = Field(description="the deviation where every factor is 1, in multiples of the scale")
+    curves: dict[Sign, Curve] = Field(description="one a sign")
     half_widths: dict[int, PositiveFloat] = Field(
-        description="percent -> half width of that interval, in calibrated standard deviations"
+        description="percent -> half width of a voxel's interval, in calibrated standard deviations"
+    )
+    region_half_widths: dict[int, PositiveFloat] | None = Field(
+        None, description="the same of a region's mean, in multiples of its mean deviation; None: no labels"
     )
     reference: Target = Field(description="what the error was taken against")
     fitted_on: dict[str, Any] = Field(default_factory=dict, description="facts: participants, cases, doses, coverage")
 
-    @field_validator("bins")
-    @classmethod
-    def _rising(cls, bins: tuple[SpreadBin, ...]) -> tuple[SpreadBin, ...]:
-        places = [one.activity for one in bins]
-        if any(later <= earlier for earlier, later in pairwise(places)):
-            raise ValueError(f"activities {places}: must rise")
-        return bins
-
     @model_validator(mode="after")
-    def _every_level(self) -> "SpreadCalibration":
-        if tuple(sorted(self.half_widths)) != LEVELS:
-            raise ValueError(f"half_widths of {sorted(self.half_widths)} %: needed are {', '.join(map(str, LEVELS))}")
+    def _whole(self) -> "Calibration":
+        if set(self.curves) != set(SIGNS):
+            raise ValueError(f"curves of {', '.join(self.curves)}: needed are {', '.join(SIGNS)}")
+        for widths in (self.half_widths, self.region_half_widths):
+            if widths is not None and tuple(sorted(widths)) != LEVELS:
+                raise ValueError(f"half widths of {sorted(widths)} %: needed are {', '.join(map(str, LEVELS))}")
         return self
 
     def holds_for(self, sampler: SamplerSettings, paths: int) -> bool:

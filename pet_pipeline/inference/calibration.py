@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 
 from pet_pipeline.configs.schema import Target
-from pet_pipeline.configs.uncertainty import SpreadCalibration
+from pet_pipeline.configs.uncertainty import SIGNS, Calibration
 from pet_pipeline.data import nifti
 from pet_pipeline.data.manifest import Case, Manifest
+from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import UsageError
 from pet_pipeline.evaluation.recalibration import Fit, Voxels, fit
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.weights import ModelFolder
 from pet_pipeline.seeding import generator
+from pet_pipeline.types import Float32Array
 from pet_pipeline.units import Unit
 
-MOST_VOXELS = 40_000
+MOST_VOXELS = 20_000
 """Voxels of a case that are looked at, drawn at random: many more than its error has independent parts."""
 
 MOST_CASES = 60
@@ -57,21 +59,34 @@ def measure(translator: Translator, case: Case, options: TranslateOptions, refer
 
     Raises:
         InputRefused: an input that cannot be read or translated.
+        UsageError: a reference or labels on another grid.
     """
     volume, _ = nifti.read(getattr(case, translator.model.description.condition))
-    truth, _ = nifti.read(getattr(case, reference))
+    truth = _on_grid_of(volume, case, reference)
+    labels = None if case.labels is None else _on_grid_of(volume, case, "labels")
     made = translator.translate(volume, options, case.case_id)
     assert made.uncertainty is not None
-    if not truth.geometry.matches(volume.geometry):
-        raise UsageError(f"{case.case_id}: {reference} lies on another grid than the input; needed is the same")
-    body = np.flatnonzero(made.frame.inverse(made.frame.mask.astype(np.float32), Unit.RELATIVE).data > 0.5)
+    frame = made.frame
+    body = np.flatnonzero(frame.inverse(frame.mask.astype(np.float32), Unit.RELATIVE).data > 0.5)
     if body.size > MOST_VOXELS:
         body = generator(0, "calibration", case.case_id).choice(body, MOST_VOXELS, replace=False)
     scale = np.float32(made.normalisation["scale"] * made.normalisation["gain"])
-    predicted = made.volume.data.ravel()[body] / scale
-    return Voxels(
-        predicted, made.uncertainty.volume.data.ravel()[body] / scale, predicted - truth.data.ravel()[body] / scale
-    )
+    shown = {name: frame.inverse(made.uncertainty.signs[name], Unit.RELATIVE).data.ravel()[body] for name in SIGNS}
+    error = (made.volume.data.ravel()[body] - truth.ravel()[body]) / scale
+    regions = np.zeros(body.size, np.int64) if labels is None else labels.ravel()[body].astype(np.int64)
+    return Voxels(shown, error, regions)
+
+
+def _on_grid_of(volume: Volume, case: Case, column: str) -> Float32Array:
+    """The voxels of another image of a case, on the grid of its input.
+
+    Raises:
+        UsageError: it lies on another one.
+    """
+    other, _ = nifti.read(getattr(case, column))
+    if not other.geometry.matches(volume.geometry):
+        raise UsageError(f"{case.case_id}: {column} lies on another grid than the input; needed is the same")
+    return other.data
 
 
 def calibrate_spread(
@@ -82,8 +97,8 @@ def calibrate_spread(
     reference: Target,
     seed: int = 0,
     on_case: Callable[[str], None] = lambda _: None,
-) -> SpreadCalibration:
-    """Fit what turns the model's spread into its error, with its own sampler.
+) -> Calibration:
+    """Fit what tells the model's errors, with its own sampler.
 
     Args:
         translator: the loaded model.
@@ -107,7 +122,7 @@ def calibrate_spread(
 
 def described(
     measured: dict[str, list[Voxels]], cases: Sequence[Case], translator: Translator, paths: int, reference: Target
-) -> SpreadCalibration:
+) -> Calibration:
     """The calibration of measured participants, with what it was fitted on.
 
     Raises:
@@ -117,11 +132,13 @@ def described(
         found = fit([Voxels.of(parts) for parts in measured.values()])
     except ValueError as error:
         raise UsageError(f"no calibration: {error}") from error
-    return SpreadCalibration(
+    return Calibration(
         sampler=translator.model.description.sampler,
         paths=paths,
-        bins=found.bins,
+        level=found.level,
+        curves=found.curves,
         half_widths=found.half_widths,
+        region_half_widths=found.region_half_widths,
         reference=reference,
         fitted_on=_facts(found, cases),
     )
@@ -132,5 +149,7 @@ def _facts(found: Fit, cases: Sequence[Case]) -> dict[str, Any]:
         "participants": len({case.participant_id for case in cases}),
         "cases": len(cases),
         "doses_percent": sorted({case.dose for case in cases if case.dose == case.dose}),
-        "left_out_interval_score_80": {name: round(score, 4) for name, score in found.scores.items()},
+        "coverage_80_of_left_out_participants": dict(
+            zip(("lowest", "mean", "highest"), (round(share, 3) for share in found.covered), strict=True)
+        ),
     }

@@ -24,7 +24,7 @@ from pet_pipeline.errors import ModelError, UsageError
 from pet_pipeline.inference import sampling_step
 from pet_pipeline.inference.cautions import body_cautions, refuse_grid
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
-from pet_pipeline.inference.framed import framed
+from pet_pipeline.inference.framed import Framed, framed
 from pet_pipeline.inference.noise_level import InputNoise, input_noise
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.uncertainty import (
@@ -32,6 +32,7 @@ from pet_pipeline.inference.uncertainty import (
     calibrated_deviation,
     calibration_for,
     pooled_deviation,
+    signs_of,
     sources_of,
 )
 from pet_pipeline.models import devices, memory, prior_step
@@ -292,7 +293,7 @@ class Translator:
         uncertainty = None
         if options.uncertainty and paths is not None:
             with watch.stage("uncertainty", device):
-                uncertainty = self._uncertainty(paths, frame, volume.unit, of_target.scale, sampler, options)
+                uncertainty = self._uncertainty(paths, condition, seen, volume.unit, sampler, options)
         return Translation(
             volume=out,
             frame=frame,
@@ -312,21 +313,24 @@ class Translator:
         )
 
     def _uncertainty(
-        self, paths: Paths, frame: Frame, unit: Unit, scale: float, sampler: SamplerSettings, options: TranslateOptions
-    ) -> Uncertainty:
+        self, paths: Paths, condition: torch.Tensor, seen: Framed, unit: Unit, sampler: SamplerSettings,
+        options: TranslateOptions,
+    ) -> Uncertainty:  # fmt: skip
         """The map of a draw, calibrated where the model can, on the input's grid."""
+        frame, scale = seen.frame, seen.normalisation.of_target.scale
         count = options.paths
-        sources = sources_of(paths)
         warnings = []
         if count == 1:
             warnings.append("uncertainty of one path: it is how much the views disagree before they are averaged")
-        deviation = pooled_deviation(paths, frame.grid.spacing_mm)
+        spacing_mm = frame.grid.spacing_mm
+        spread = pooled_deviation(paths, spacing_mm)
+        signs = signs_of(paths.mean.cpu().numpy(), spread, condition.cpu().numpy(), scale, spacing_mm)
         calibration, why = calibration_for(self.model.description.calibration, sampler, count, options.cascade)
         if calibration is None:
             warnings.append(f"the uncertainty is not calibrated: {why}")
         else:
-            deviation = calibrated_deviation(paths.mean.cpu().numpy(), deviation, frame.mask, scale, calibration)
-        return Uncertainty(frame.inverse(deviation, unit), sources, count, calibration, tuple(warnings))
+            spread = calibrated_deviation(signs, frame.mask, scale, calibration)
+        return Uncertainty(frame.inverse(spread, unit), signs, sources_of(paths), count, calibration, tuple(warnings))
 
     def _view_denoisers(self, noise: InputNoise | None) -> dict[View, ViewDenoiser]:
         """The networks as the sampler wants them, told the volume's noise level if they take one and it is known."""

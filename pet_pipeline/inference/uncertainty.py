@@ -1,4 +1,4 @@
-"""The uncertainty of a translation: the spread of its paths and views, calibrated where the model knows how."""
+"""The uncertainty of a translation: the spread of paths and views, or the error predicted where the model knows how."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ import numpy as np
 from scipy import ndimage
 
 from pet_pipeline.configs.schema import SamplerSettings
-from pet_pipeline.configs.uncertainty import SpreadCalibration
+from pet_pipeline.configs.uncertainty import Calibration, Sign
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.diffusion.multipath import Paths
-from pet_pipeline.evaluation.recalibration import calibrated
+from pet_pipeline.evaluation.recalibration import deviation
 from pet_pipeline.types import BoolArray, Float32Array
 
 LABEL = "sampling spread; excludes model and scale error"
 
-CALIBRATED_LABEL = "sampling spread, calibrated on cases with a reference; excludes what those cases do not have"
+CALIBRATED_LABEL = "expected error, calibrated on cases with a reference; excludes what those cases do not have"
 
 POOLING_MM = 5.0
 """Standard deviation of the Gaussian over which variances are averaged: three views, or a few paths, tell a voxel's
@@ -29,16 +29,18 @@ class Uncertainty:
 
     Attributes:
         volume: standard deviation on the input's grid, in the translation's unit; 0 outside the box around the body.
-        sources: what it is the spread of: `paths`, `views`.
+        signs: what it is told by, (x, y, z) in the body's box on the model grid, in multiples of the target's scale.
+        sources: what the spread is of: `paths`, `views`.
         paths: their number.
         calibration: what was applied; None: the bare spread.
         warnings: one line each.
     """
 
     volume: Volume
+    signs: Mapping[Sign, Float32Array]
     sources: tuple[str, ...]
     paths: int
-    calibration: SpreadCalibration | None
+    calibration: Calibration | None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -48,15 +50,20 @@ class Uncertainty:
 
     def facts(self) -> dict[str, Any]:
         """What sidecars say of it."""
-        known: Mapping[int, float] = {} if self.calibration is None else self.calibration.half_widths
+        known = self.calibration
         return {
             "label": self.label,
-            "calibrated": self.calibration is not None,
+            "calibrated": known is not None,
             "sources": list(self.sources),
             "paths": self.paths,
             "pooled_mm": POOLING_MM,
-            **({"interval_half_widths_sd": {f"{level} %": width for level, width in known.items()}} if known else {}),
+            **({} if known is None else _widths("interval_half_widths_sd", known.half_widths)),
+            **({} if known is None else _widths("region_mean_half_widths_sd", known.region_half_widths)),
         }
+
+
+def _widths(name: str, by_level: Mapping[int, float] | None) -> dict[str, Any]:
+    return {} if by_level is None else {name: {f"{level} %": width for level, width in by_level.items()}}
 
 
 def sources_of(paths: Paths) -> tuple[str, ...]:
@@ -83,8 +90,8 @@ def pooled_deviation(paths: Paths, spacing_mm: tuple[float, float, float]) -> Fl
 
 
 def calibration_for(
-    calibration: SpreadCalibration | None, sampler: SamplerSettings, paths: int, cascade: int = 1
-) -> tuple[SpreadCalibration | None, str]:
+    calibration: Calibration | None, sampler: SamplerSettings, paths: int, cascade: int = 1
+) -> tuple[Calibration | None, str]:
     """The model's calibration if it holds for this sampling, else None and why, in words."""
     if calibration is None:
         return None, "the model has no calibration (pet-pipeline calibrate fits one)"
@@ -98,14 +105,42 @@ def calibration_for(
     return calibration, ""
 
 
+def signs_of(
+    activity: Float32Array,
+    spread: Float32Array,
+    condition: Float32Array,
+    scale: float,
+    spacing_mm: tuple[float, float, float],
+) -> dict[Sign, Float32Array]:
+    """What a translation shows of its own error; all (x, y, z) on the model grid, in multiples of the target's scale.
+
+    Tried beside these, and no better: how far the result is from the prior, depth in the body, local noise, spreads
+    over wider neighbourhoods (docs/notes).
+
+    Args:
+        activity: the result.
+        spread: of paths and views, in the same unit.
+        condition: as the networks see it.
+        scale: of the target, in the unit of the result.
+        spacing_mm: of the grid.
+    """
+    steepness = np.sqrt(sum(np.square(along) for along in np.gradient(activity / scale, *spacing_mm)))
+    return {
+        "activity": activity / np.float32(scale),
+        "spread": spread / np.float32(scale),
+        "edge": (POOLING_MM * steepness).astype(np.float32),
+        "condition": ndimage.gaussian_filter(condition, [POOLING_MM / s for s in spacing_mm], mode="nearest"),
+    }
+
+
 def calibrated_deviation(
-    activity: Float32Array, deviation: Float32Array, body: BoolArray, scale: float, calibration: SpreadCalibration
+    signs: Mapping[Sign, Float32Array], body: BoolArray, scale: float, calibration: Calibration
 ) -> Float32Array:
-    """The deviation that errors keep to; all (x, y, z), activity and deviation in one unit, of which `scale` is some.
+    """The deviation that errors keep to, (x, y, z), in the unit of `scale`.
 
     Outside the body the spread stays as it is: nothing was fitted there.
     """
-    fitted = deviation.copy()
-    inside = calibrated(activity[body] / scale, deviation[body] / scale, calibration.bins) * scale
-    fitted[body] = inside.astype(np.float32)
+    fitted = signs["spread"] * np.float32(scale)
+    inside = {name: sign[body] for name, sign in signs.items()}
+    fitted[body] = deviation(inside, calibration.level, calibration.curves) * scale
     return fitted

@@ -57,7 +57,7 @@ views {{ d.sampler.views | join(", ") }}{{ ", averaged with the mirrored body" i
 ## Uncertainty
 
 `translate --uncertainty` with {{ d.calibration.paths }} path{{ "s" if d.calibration.paths > 1 }} of the recommended \
-sampling is calibrated; with other settings its map is the bare spread.
+sampling is calibrated: the map is the error to expect, not the spread alone; with other settings it is the bare spread.
 
 {{ table(d.calibration.fitted_on) }}
 {% endif -%}

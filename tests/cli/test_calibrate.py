@@ -44,7 +44,9 @@ def test_a_calibrated_copy_is_written_and_used(
     )  # fmt: skip
     assert code == 0, err
     assert (tiny_model / "model.yaml").read_bytes() == before
-    facts = json.loads(out)["calibration"]["fitted_on"]
+    calibration = json.loads(out)["calibration"]
+    assert calibration["region_half_widths"] is None  # the cohort has no labels
+    facts = calibration["fitted_on"]
     assert (facts["participants"], facts["cases"], facts["doses_percent"]) == (2, 3, [5.0, 20.0])
     assert "Uncertainty" in (new / "card.md").read_text()
     assert pet_pipeline("models", "verify", new)[0] == 0

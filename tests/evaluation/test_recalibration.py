@@ -1,65 +1,88 @@
-"""A recalibration finds the factors that made the errors, on voxels drawn from known distributions."""
+"""A recalibration finds what made the errors, on voxels drawn from known distributions."""
 
 import numpy as np
 import pytest
 
-from pet_pipeline.configs.uncertainty import SpreadBin
-from pet_pipeline.evaluation.recalibration import Voxels, calibrated, fit, interval_score, normal_half_width
+from pet_pipeline.configs.uncertainty import SIGNS, Curve
+from pet_pipeline.evaluation.recalibration import OFFSET, Voxels, deviation, fit, normal_half_width
+from pet_pipeline.types import FloatArray
 
 
-def participant(seed: int, *, factor: float, floor: float = 0.0, slope: float = 0.0, count: int = 20_000) -> Voxels:
-    """Normal errors of deviation hypot(factor spread, floor + slope activity)."""
+def expected(signs: dict[str, FloatArray]) -> FloatArray:
+    """The deviation that is to be found: it follows activity and spread, and nothing else."""
+    result: FloatArray = 0.1 * (signs["activity"] + OFFSET) ** 0.5 * (signs["spread"] + OFFSET) ** 0.3
+    return result
+
+
+def participant(seed: int, *, count: int = 20_000, factor: float = 1.0, shared: float = 0.0) -> Voxels:
+    """Normal errors of `factor` times the `expected` deviation, of which regions have a part in common."""
     rng = np.random.default_rng(seed)
-    activity, spread = rng.uniform(0.0, 4.0, count), rng.gamma(2.0, 0.1, count)
-    return Voxels(activity, spread, rng.normal(size=count) * np.hypot(factor * spread, floor + slope * activity))
+    signs = {name: rng.gamma(2.0, 0.5, count) for name in SIGNS}
+    region = rng.integers(0, 20, count)
+    errors = rng.normal(size=count) * np.sqrt(1.0 - shared**2) + shared * rng.normal(size=20)[region]
+    return Voxels(signs, factor * expected(signs) * errors, region)
 
 
-def test_one_factor_is_found_and_normal_errors_get_normal_intervals() -> None:
-    found = fit([participant(seed, factor=2.5) for seed in range(4)])
-    middle = calibrated(np.full(3, 2.0), np.array([0.1, 0.2, 0.4]), found.bins)
-    np.testing.assert_allclose(middle, [0.25, 0.5, 1.0], rtol=0.08)
+def test_what_tells_the_error_is_found_and_what_does_not_is_flat() -> None:
+    found = fit([participant(seed) for seed in range(4)])
+    unseen = participant(9)
+    known = deviation(unseen.signs, found.level, found.curves)
+    ratio = known / expected(dict(unseen.signs))
+    assert np.percentile(ratio, [5, 50, 95]) == pytest.approx([1.0, 1.0, 1.0], abs=0.1)
+    for name in ("edge", "condition"):
+        middle = np.percentile(unseen.signs[name], [10, 90])
+        flat = np.interp(middle, found.curves[name].places, found.curves[name].factors)
+        assert flat[0] == pytest.approx(flat[1], rel=0.1)
     for level, width in found.half_widths.items():
         assert width == pytest.approx(normal_half_width(level), rel=0.03)
+        assert np.mean(np.abs(unseen.error) <= width * known) == pytest.approx(level / 100.0, abs=0.02)
 
 
-def test_errors_that_no_spread_shows_become_a_floor_that_follows_the_activity() -> None:
-    found = fit([participant(seed, factor=1.0, slope=0.3) for seed in range(4)])
-    assert found.scores["bins"] < found.scores["scalar"]
-    for activity in (0.8, 2.0, 3.2):
-        deviation = calibrated(np.array([activity]), np.array([0.0]), found.bins)
-        assert deviation[0] == pytest.approx(0.3 * activity, rel=0.15)
-    unseen = participant(9, factor=1.0, slope=0.3)
-    deviation = calibrated(unseen.activity, unseen.spread, found.bins)
-    for level, width in found.half_widths.items():
-        assert np.mean(np.abs(unseen.error) <= width * deviation) == pytest.approx(level / 100.0, abs=0.02)
+def test_intervals_are_as_wide_as_participants_differ() -> None:
+    """Each has errors of another size: a new one may have the largest or the smallest."""
+    factors = (0.5, 1.0, 2.0, 4.0)
+    found = fit([participant(seed, factor=factor) for seed, factor in enumerate(factors)])
+    lowest, mean, highest = found.covered
+    assert lowest < 0.5 < 0.95 < highest
+    assert mean == pytest.approx(0.8, abs=0.01)
+    assert found.half_widths[95] > 1.2 * normal_half_width(95)
 
 
-def test_bins_are_used_only_where_they_help_participants_who_were_left_out() -> None:
-    """The factor differs between participants and not with activity: six bins fit but noise."""
-    few = [participant(seed, factor=factor, count=60) for seed, factor in enumerate((1.0, 2.0, 3.0, 4.0))]
-    found = fit(few)
-    best = min(found.scores, key=lambda name: found.scores[name])
-    assert (len(found.bins) == 1) is (best == "scalar")
-    assert best == "scalar"
+def test_the_mean_of_a_region_is_as_sure_as_its_errors_are_apart() -> None:
+    apart, alike = (fit([participant(seed, count=5_000, shared=share) for seed in range(8)]) for share in (0.0, 0.9))
+    assert apart.region_half_widths is not None
+    assert alike.region_half_widths is not None
+    assert apart.region_half_widths[80] < 0.2
+    assert alike.region_half_widths[80] == pytest.approx(0.9 * normal_half_width(80), rel=0.2)
+    nowhere = [Voxels(one.signs, one.error, np.zeros_like(one.region)) for one in (participant(0), participant(1))]
+    assert fit(nowhere).region_half_widths is None
 
 
-def test_interval_score_is_least_at_the_true_quantile() -> None:
-    error = np.random.default_rng(0).normal(size=200_000)
-    widths = np.linspace(0.6, 2.4, 19)
-    scores = [interval_score(error, np.full(error.shape, width), 80) for width in widths]
-    assert widths[int(np.argmin(scores))] == pytest.approx(normal_half_width(80), abs=0.1)
+def test_regions_of_several_cases_stay_apart() -> None:
+    one, other = participant(0, count=50), participant(1, count=60)
+    both = Voxels.of([one, other])
+    assert len(np.unique(both.region)) == len(np.unique(one.region)) + len(np.unique(other.region)) - 1
+    np.testing.assert_array_equal(both.region == 0, np.concatenate([one.region == 0, other.region == 0]))
 
 
-def test_factor_and_floor_are_linear_in_between() -> None:
-    bins = (SpreadBin(activity=1.0, factor=1.0, floor=0.0), SpreadBin(activity=3.0, factor=3.0, floor=4.0))
-    found = calibrated(np.array([0.0, 2.0, 9.0]), np.ones(3), bins)
-    np.testing.assert_allclose(found, [1.0, np.hypot(2.0, 2.0), 5.0])
+def test_curves_are_linear_in_logarithms_and_constant_beyond() -> None:
+    flat = Curve(places=(1.0,), factors=(1.0,))
+    rising = Curve(places=(1.0 - OFFSET, 4.0 - OFFSET), factors=(1.0, 16.0))
+    curves = {"activity": rising, "spread": flat, "edge": flat, "condition": flat}
+    signs = {name: np.array([0.1, 2.0 - OFFSET, 99.0]) for name in SIGNS}
+    np.testing.assert_allclose(deviation(signs, 0.5, curves), [0.5, 2.0, 8.0])
+
+
+def test_a_sign_that_never_changes_says_nothing() -> None:
+    fixed = [Voxels({**one.signs, "edge": np.ones(20_000)}, one.error, one.region) for one in map(participant, (0, 1))]
+    found = fit(fixed)
+    assert found.curves["edge"] == Curve(places=(1.0,), factors=(1.0,))
 
 
 def test_what_cannot_be_calibrated_is_said() -> None:
-    one = participant(0, factor=1.0)
+    one = participant(0)
     with pytest.raises(ValueError, match="needed are two"):
         fit([one])
-    still = Voxels(one.activity, np.zeros_like(one.spread), one.error)
+    still = Voxels({**one.signs, "spread": np.zeros(20_000)}, one.error, one.region)
     with pytest.raises(ValueError, match="zero everywhere"):
         fit([still, still])

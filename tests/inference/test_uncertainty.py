@@ -11,17 +11,18 @@ import pytest
 import torch
 from tiny_pet import SHAPE, phantom_array
 
-from pet_pipeline.configs.uncertainty import SpreadBin, SpreadCalibration
+from pet_pipeline.configs.uncertainty import SIGNS, Calibration, Curve
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.diffusion.multipath import Paths
 from pet_pipeline.errors import UsageError
+from pet_pipeline.evaluation.recalibration import OFFSET
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.inference.batch import run
 from pet_pipeline.inference.jobs import collect
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
 from pet_pipeline.inference.translating import TranslateWork
 from pet_pipeline.inference.translator import Translator
-from pet_pipeline.inference.uncertainty import LABEL, POOLING_MM, pooled_deviation
+from pet_pipeline.inference.uncertainty import LABEL, POOLING_MM, pooled_deviation, signs_of
 from pet_pipeline.models.weights import ModelFolder
 from pet_pipeline.units import Unit
 
@@ -36,16 +37,24 @@ def volume() -> Volume:
     return Volume(phantom_array(), Geometry.regular(SHAPE, (5.0, 5.0, 5.0)), Unit.SUV)
 
 
+FLAT = Curve(places=(1.0,), factors=(1.0,))
+
+STRAIGHT = Curve(places=(0.0, 99.99), factors=(OFFSET, 100.0))
+"""Its factor is the sign itself, and `OFFSET`."""
+
+
 def calibrating(translator: Translator, **changes: object) -> Translator:
-    """The same model with a calibration that triples the spread and knows a floor of a fifth of the scale."""
+    """The same model with a calibration that triples the spread."""
     fields = {
         "sampler": translator.model.description.sampler,
         "paths": 1,
-        "bins": (SpreadBin(activity=1.0, factor=3.0, floor=0.2),),
+        "level": 3.0,
+        "curves": dict.fromkeys(SIGNS, FLAT) | {"spread": STRAIGHT},
         "half_widths": {50: 0.7, 80: 1.3, 95: 2.2},
+        "region_half_widths": {50: 0.3, 80: 0.9, 95: 1.4},
         "reference": "noise_free",
     }
-    calibration = SpreadCalibration.model_validate(fields | changes)
+    calibration = Calibration.model_validate(fields | changes)
     description = translator.model.description.model_copy(update={"calibration": calibration})
     return replace(translator, model=ModelFolder(translator.model.path, description))
 
@@ -94,12 +103,16 @@ def test_calibration_is_applied_inside_the_body_alone(translator: Translator, vo
     assert bare.uncertainty is not None
     assert known.uncertainty is not None
     inside = known.frame.inverse(known.frame.mask.astype(np.float32), Unit.SUV).data > 0.999
-    floor = 0.2 * known.normalisation["scale"] * known.normalisation["gain"]
-    expected = np.hypot(3.0 * bare.uncertainty.volume.data, floor)
+    scale = known.normalisation["scale"] * known.normalisation["gain"]
+    expected = 3.0 * (bare.uncertainty.volume.data + OFFSET * scale)
     np.testing.assert_allclose(known.uncertainty.volume.data[inside], expected[inside], rtol=1e-4)
     outside = known.frame.inverse(known.frame.mask.astype(np.float32), Unit.SUV).data == 0.0
-    np.testing.assert_array_equal(known.uncertainty.volume.data[outside], bare.uncertainty.volume.data[outside])
-    assert known.uncertainty.facts()["calibrated"] is True
+    np.testing.assert_allclose(known.uncertainty.volume.data[outside], bare.uncertainty.volume.data[outside], rtol=1e-6)
+    facts = known.uncertainty.facts()
+    assert facts["calibrated"] is True
+    assert facts["interval_half_widths_sd"] == {"50 %": 0.7, "80 %": 1.3, "95 %": 2.2}
+    assert facts["region_mean_half_widths_sd"] == {"50 %": 0.3, "80 %": 0.9, "95 %": 1.4}
+    assert not {"interval_half_widths_sd", "region_mean_half_widths_sd"} & bare.uncertainty.facts().keys()
     assert bare.uncertainty.facts()["label"] == LABEL
     assert any("not calibrated" in line for line in bare.warnings)
     assert not any("not calibrated" in line for line in known.warnings)
@@ -129,6 +142,18 @@ def test_variances_add_up_and_are_pooled() -> None:
         assert np.sqrt(spread) == pytest.approx(POOLING_MM, rel=0.03)
 
 
+def test_signs_are_multiples_of_the_scale_and_an_edge_is_steep() -> None:
+    activity = np.zeros((40, 20, 20), np.float32)
+    activity[20:] = 6.0
+    spread, condition = (np.full(activity.shape, value, np.float32) for value in (0.5, 0.7))
+    signs = signs_of(activity, spread, condition, 2.0, (5.0, 2.5, 2.5))
+    assert tuple(signs) == SIGNS
+    np.testing.assert_array_equal(signs["activity"], activity / 2.0)
+    np.testing.assert_array_equal(signs["spread"], 0.25)
+    np.testing.assert_allclose(signs["condition"], 0.7, rtol=1e-6)  # has its own scale already
+    np.testing.assert_allclose(signs["edge"][:, 3, 4][[5, 19, 20, 35]], [0.0, 1.5, 1.5, 0.0])  # over 5 mm, mean of two
+
+
 def test_what_has_no_spread_is_refused(translator: Translator, volume: Volume) -> None:
     with pytest.raises(UsageError, match="--paths 2"):
         translator.translate(volume, TranslateOptions(uncertainty=True, views=("axial",)))
@@ -138,9 +163,14 @@ def test_what_has_no_spread_is_refused(translator: Translator, volume: Volume) -
 
 def test_a_calibration_that_makes_no_sense_is_refused(translator: Translator) -> None:
     with pytest.raises(ValueError, match="must rise"):
-        calibrating(translator, bins=(SpreadBin(activity=1.0, factor=1.0), SpreadBin(activity=1.0, factor=2.0)))
-    with pytest.raises(ValueError, match="50, 80, 95"):
-        calibrating(translator, half_widths={80: 1.3})
+        Curve(places=(1.0, 1.0), factors=(1.0, 2.0))
+    with pytest.raises(ValueError, match="one a place"):
+        Curve(places=(1.0, 2.0), factors=(1.0,))
+    with pytest.raises(ValueError, match="needed are activity, spread, edge, condition"):
+        calibrating(translator, curves={"spread": FLAT})
+    for widths in ("half_widths", "region_half_widths"):
+        with pytest.raises(ValueError, match="50, 80, 95"):
+            calibrating(translator, **{widths: {80: 1.3}})
 
 
 def test_map_and_sidecars_lie_beside_the_result(
