@@ -35,6 +35,7 @@ def translate(
     device: str = "auto",
     precision: str = "auto",
     overwrite: bool = False,
+    strict: bool = False,
     **options: Any,
 ) -> list[CaseResult]:
     """Translate files, folders or a manifest, as the command does: same files, same sidecars, same resuming.
@@ -48,6 +49,7 @@ def translate(
         device: auto, cpu, cuda or cuda:i; not looked at for a loaded model, like `precision`.
         precision: auto, bf16, fp16 or fp32.
         overwrite: make existing outputs anew.
+        strict: refuse inputs that are unlike the training data, instead of warning of it.
         options: fields of `TranslateOptions` and `InputOptions`, e.g. steps=10, seed=1, input_unit="bqml".
 
     Raises:
@@ -66,7 +68,7 @@ def translate(
     wishes = checked(TranslateOptions, **others)
     translator = model if isinstance(model, Translator) else load_model(model, device=device, precision=precision)
     jobs = collect(paths, Path(output), condition=translator.model.description.condition)
-    return run(jobs, TranslateWork(translator, wishes, reading, overwrite))
+    return run(jobs, TranslateWork(translator, wishes, reading, overwrite, strict=strict))
 
 
 def make_mumaps(

@@ -39,6 +39,7 @@ class TranslateWork:
     overwrite: bool = False
     dicom: DicomOut | None = None
     bids: bool = False
+    strict: bool = False
 
     @property
     def seed(self) -> int:
@@ -87,7 +88,7 @@ class TranslateWork:
         """
         if self.dicom is not None:
             refuse_undicom(intake, str(job.source))
-        translation = self.translator.translate(intake.volume, self.options, job.case_id)
+        translation = self.translator.translate(intake.volume, self.options, job.case_id, strict=self.strict)
         gpu = translation.peak_device_memory_mb
         facts = {
             "Units": BIDS_UNITS[intake.output_unit],

@@ -21,7 +21,7 @@ from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.errors import ModelError, UsageError
 from pet_pipeline.inference import sampling_step
-from pet_pipeline.inference.cautions import body_cautions, refuse_grid
+from pet_pipeline.inference.cautions import body_cautions, refuse_grid, refuse_unusual
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
 from pet_pipeline.inference.framed import framed
 from pet_pipeline.inference.noise_level import InputNoise, input_noise
@@ -33,6 +33,7 @@ from pet_pipeline.inference.uncertainty import (
     pooled_deviation,
     sources_of,
 )
+from pet_pipeline.inference.unusual import Watch
 from pet_pipeline.models import devices, memory, prior_step
 from pet_pipeline.models.prior3d import Prior3d
 from pet_pipeline.models.unet25d import UNet25d
@@ -112,6 +113,7 @@ class Translator:
         objective: what the denoisers predict.
         residual: whether that is on x_0 minus the prior.
         multiple: what the sides of a box must be multiples of.
+        watch: what tells unusual inputs; None where the model has none.
     """
 
     model: ModelFolder
@@ -123,6 +125,7 @@ class Translator:
     objective: Objective
     residual: bool
     multiple: int
+    watch: Watch | None = None
 
     @classmethod
     def load(
@@ -160,6 +163,7 @@ class Translator:
             objective=Objective.from_settings(folder.description.diffusion, residual_on_prior=residual),
             residual=residual,
             multiple=math.lcm(prior.multiple, *(one.multiple for one in denoising.values())),
+            watch=Watch.of(folder),
         )
 
     def identity(self) -> dict[str, str]:
@@ -209,6 +213,7 @@ class Translator:
         case_id: str = "case",
         *,
         progress: Progress | None = None,
+        strict: bool = False,
     ) -> Translation:
         """Translate one volume.
 
@@ -221,10 +226,11 @@ class Translator:
             options: None: everything as the model recommends.
             case_id: names the noise.
             progress: told after every network call of the sampler.
+            strict: refuse what is unlike the training data, instead of warning of it.
 
         Raises:
             UsageError: options that the model cannot follow.
-            InputRefused: a grid that the model cannot take, or no activity in the body.
+            InputRefused: a grid that the model cannot take, no activity in the body, or `strict`.
             OutOfMemory: memory ran out after every fallback.
         """
         options = options or TranslateOptions()
@@ -233,7 +239,9 @@ class Translator:
         watch = _Stopwatch()
         memory.reset_peak(device)
         with watch.stage("frame", device):
-            seen = framed(volume, description, multiple=self.multiple)
+            seen = framed(volume, description, multiple=self.multiple, watch=self.watch)
+            if strict:
+                refuse_unusual(seen.far, seen.alarms, case_id)
             frame, normalisation = seen.frame, seen.normalisation
             condition = normalisation.forward(torch.from_numpy(seen.condition).to(device))
         with watch.stage("prior", device):
@@ -277,7 +285,7 @@ class Translator:
             peak_memory_mb=memory.host_peak_mb(),
             peak_device_memory_mb=memory.device_peak_mb(device),
             warnings=(
-                *body_cautions(frame, volume.unit, seen.far),
+                *body_cautions(frame, volume.unit, seen.far, seen.alarms),
                 *(() if noise is None else noise.cautions),
                 *(() if uncertainty is None else uncertainty.warnings),
             ),
