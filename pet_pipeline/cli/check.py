@@ -29,6 +29,7 @@ def check(
     assume_spacing: choices.AssumeSpacing = None,
     frame: choices.Frame = None,
     allow_mixed: choices.AllowMixed = False,
+    strict: choices.Strict = False,
     json: choices.Json = False,
 ) -> None:
     """Tell for each file whether it would be translated, in which unit and at which scale, and what is odd about it.
@@ -44,6 +45,7 @@ def check(
     from pet_pipeline.errors import UsageError
     from pet_pipeline.inference.inspection import failure, inspect_job
     from pet_pipeline.inference.jobs import collect
+    from pet_pipeline.inference.unusual import Watch
     from pet_pipeline.models.weights import load_folder
 
     if sheet is not None and sheet.suffix.lower() != ".png":
@@ -51,12 +53,13 @@ def check(
     if sheet is not None and (sheet.is_dir() or any(parent.is_file() for parent in sheet.parents)):
         raise UsageError(f"--sheet {sheet}: a folder is where a file should be, or a file where a folder; name another")
     reading = choices.input_options(input_unit, None, weight_kg, dose_mbq, minutes, fill_nan, assume_spacing, frame)
-    description = load_folder(model).description
+    folder = load_folder(model)
+    description, watch = folder.description, Watch.of(folder)
     jobs = collect(inputs, Path("OUTPUT"), condition=description.condition)
     found: list[Inspection] = []
     with progress("check", len(jobs)) as tick:
         for job in jobs:
-            found += inspect_job(job, reading, description)
+            found += inspect_job(job, reading, description, watch=watch, strict=strict)
             tick(1, job.case_id)
     if sheet is not None:
         from pet_pipeline.inference.thumbnails import write_sheet
@@ -116,12 +119,14 @@ def _print(found: "list[Inspection]", description: "ModelDescription") -> None:
 def _row(one: "Inspection") -> "Text":
     from rich.text import Text
 
+    from pet_pipeline.inference.cautions import unlike
+
     if one.descriptors is None or one.scale is None:
         return Text("  refuse", style="red")
     cells = (
         "translate", one.unit, f"{one.scale:.3g}", f"{one.descriptors.noise_level:.2g}",
         "x".join(str(side) for side in one.box_shape), f"{one.descriptors.body_ml:.0f}",
-        "unknown" if one.far is None else "outside" if one.far.outside else "inside",
+        "outside" if unlike(one.far, one.alarms) else "unknown" if one.far is None else "inside",
     )  # fmt: skip
     text = Text(_ROW.format(*cells).rstrip())
     text.highlight_words(["translate"], "green")

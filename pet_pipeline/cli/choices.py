@@ -135,6 +135,9 @@ RayAddress = Annotated[
     str | None,
     typer.Option("--ray-address", metavar="HOST:PORT", help="Of the cluster; else RAY_ADDRESS, else one started here."),
 ]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse an input unlike the model's training data, instead of warning of it.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 
 

@@ -92,6 +92,7 @@ def translate(
     shard: choices.ShardOption = None,
     engine: choices.EngineOption = choices.Engine.LOCAL,
     ray_address: choices.RayAddress = None,
+    strict: choices.Strict = False,
     json: choices.Json = False,
 ) -> None:
     """Translate PET volumes; each result lies on its input's grid, with a sidecar that tells how it was made.
@@ -141,7 +142,14 @@ def translate(
         def load() -> TranslateWork:
             translator = Translator.load(model, device=device, precision=precision.value)
             work = TranslateWork(
-                translator, options, reading, overwrite, DicomOut(keep_ids) if dicom_out else None, bids, regions
+                translator,
+                options,
+                reading,
+                overwrite,
+                DicomOut(keep_ids) if dicom_out else None,
+                bids,
+                regions,
+                strict,
             )
             work.record()  # options that the model cannot follow are refused before the first file
             return work

@@ -16,6 +16,7 @@ from pet_pipeline.configs.schema import (
     Target,
 )
 from pet_pipeline.configs.uncertainty import Calibration
+from pet_pipeline.configs.unusual import Kind
 
 WeightType = Literal["float32", "float16", "bfloat16"]
 
@@ -52,6 +53,14 @@ class SeenRange(Settings):
         return self
 
 
+class UnusualDescription(Settings):
+    """How inputs unlike the training data are told: a small network, and from which scores on it alarms."""
+
+    network: NetworkDescription
+    limits: dict[Kind, FiniteFloat] = Field(description="kind -> the highest score that is no alarm")
+    fitted_on: dict[str, Any] = Field(default_factory=dict, description="facts: participants, sketches, false alarms")
+
+
 class ModelDescription(Settings):
     """Everything that inference needs besides the weights, and everything a reader should know."""
 
@@ -77,6 +86,7 @@ class ModelDescription(Settings):
     calibration: Calibration | None = Field(
         None, description="what its errors are told by; None: `calibrate` was not run"
     )
+    unusual: UnusualDescription | None = Field(None, description="tells unusual inputs; None: none was taught")
     figures: dict[str, Any] = Field(default_factory=dict, description="measured scores, with how they were measured")
     intended_use: str = "Research and demonstration; not for diagnosis."
     licence: str = "Apache-2.0"

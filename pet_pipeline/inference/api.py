@@ -36,6 +36,7 @@ def translate(
     precision: str = "auto",
     overwrite: bool = False,
     regions: str | Path | None = None,
+    strict: bool = False,
     **options: Any,
 ) -> list[CaseResult]:
     """Translate files, folders or a manifest, as the command does: same files, same sidecars, same resuming.
@@ -50,6 +51,7 @@ def translate(
         precision: auto, bf16, fp16 or fp32.
         overwrite: make existing outputs anew.
         regions: label volume, folder of them or manifest: their organs and lesions get intervals from the paths.
+        strict: refuse inputs that are unlike the training data, instead of warning of it.
         options: fields of `TranslateOptions` and `InputOptions`, e.g. steps=10, seed=1, input_unit="bqml".
 
     Raises:
@@ -69,7 +71,8 @@ def translate(
     translator = model if isinstance(model, Translator) else load_model(model, device=device, precision=precision)
     jobs = collect(paths, Path(output), condition=translator.model.description.condition)
     labels = None if regions is None else Path(regions)
-    return run(jobs, TranslateWork(translator, wishes, reading, overwrite, regions=labels))
+    work = TranslateWork(translator, wishes, reading, overwrite, regions=labels, strict=strict)
+    return run(jobs, work)
 
 
 def make_mumaps(

@@ -1,11 +1,14 @@
 """An input far from what the model was trained on: refused where it makes no sense, else said aloud."""
 
+from collections.abc import Sequence
+
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data.framing import Frame
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.inference.defaults import DEFAULT_MODEL, NDIF_MODEL
 from pet_pipeline.inference.distance import Distance
+from pet_pipeline.inference.unusual import Alarm
 from pet_pipeline.units import Unit
 
 SPACING_RATIO = (0.25, 1.6)
@@ -109,13 +112,37 @@ def cautions(description: ModelDescription, geometry: Geometry, *, simulated: bo
     return found
 
 
-def body_cautions(frame: Frame, unit: Unit, far: Distance | None) -> list[str]:
+def refuse_unusual(far: Distance | None, alarms: Sequence[Alarm], name: str) -> None:
+    """Refuse an input that is unlike what the model was trained on.
+
+    Args:
+        far: its distance from the training data; None where the model has no record.
+        alarms: in which ways it is unusual besides.
+        name: how the message calls the input.
+
+    Raises:
+        InputRefused: so it is.
+    """
+    if found := unlike(far, alarms):
+        raise InputRefused(
+            f"{name}: unlike what the model was trained on: {'; '.join(found)} (leave out --strict to have it all the "
+            "same, with this as a warning)"
+        )
+
+
+def unlike(far: Distance | None, alarms: Sequence[Alarm]) -> list[str]:
+    """How an input is unlike the training data, one line each."""
+    return [*(str(place) for place in (far.outside if far is not None else ())), *map(str, alarms)]
+
+
+def body_cautions(frame: Frame, unit: Unit, far: Distance | None, alarms: Sequence[Alarm] = ()) -> list[str]:
     """Warnings about the body that was found and what the networks will see of it, one line each.
 
     Args:
         frame: of the body.
         unit: of the volume, once its unit is known.
         far: its distance from the training data; None where the model has no record.
+        alarms: in which ways it is unusual besides.
     """
     found = []
     if bool(frame.mask.all()):
@@ -124,6 +151,4 @@ def body_cautions(frame: Frame, unit: Unit, far: Distance | None) -> list[str]:
         )
     if unit is Unit.RELATIVE:
         found.append("relative values: the result is relative too, not SUV")
-    if far is not None:
-        found += [str(place) for place in far.outside]
-    return found
+    return found + unlike(far, alarms)

@@ -13,11 +13,18 @@ from pet_pipeline.data.descriptors import Descriptors, describe
 from pet_pipeline.data.framing import Frame, frame_body
 from pet_pipeline.data.normalisation import Normalisation
 from pet_pipeline.errors import InputRefused, PartialFailure, PetPipelineError
-from pet_pipeline.inference.cautions import body_cautions, cautions, refuse_grid, refuse_other_correction
+from pet_pipeline.inference.cautions import (
+    body_cautions,
+    cautions,
+    refuse_grid,
+    refuse_other_correction,
+    refuse_unusual,
+)
 from pet_pipeline.inference.distance import UNKNOWN, Distance, distance
 from pet_pipeline.inference.intake import frames_wanted, take_in
 from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions
+from pet_pipeline.inference.unusual import Alarm, Watch
 from pet_pipeline.models.registry import build
 from pet_pipeline.physics.water import preparation
 from pet_pipeline.types import BoolArray, Float32Array
@@ -59,6 +66,7 @@ class Inspection:
         scale_unit: suv or relative.
         descriptors: noise, size of the body and more.
         far: from the training data; None also where the model has no record of them.
+        alarms: in which ways it is unusual besides.
         warnings: one line each.
         thumbnail: to look at.
     """
@@ -75,6 +83,7 @@ class Inspection:
     scale_unit: str | None = None
     descriptors: Descriptors | None = None
     far: Distance | None = None
+    alarms: tuple[Alarm, ...] = ()
     warnings: tuple[str, ...] = ()
     thumbnail: Thumbnail | None = None
 
@@ -85,9 +94,11 @@ class Inspection:
 
     @property
     def training(self) -> str | None:
-        """The distance from the training data in words; None for a file that was not looked into."""
+        """How it is unlike the training data, in words; None for a file that was not looked into."""
         if self.descriptors is None:
             return None
+        if self.alarms:
+            return str(self.alarms[0])
         return UNKNOWN if self.far is None else self.far.words
 
     def as_json(self) -> dict[str, Any]:
@@ -112,18 +123,34 @@ class Inspection:
             "distance": far,
             "training": self.training,
             "outside": [] if self.far is None else [asdict(one) for one in self.far.outside],
+            "alarms": [asdict(one) for one in self.alarms],
             "warnings": list(self.warnings),
         }
 
 
-def inspect_job(job: Job, options: InputOptions, description: ModelDescription) -> list[Inspection]:
-    """Look at a file (each wanted frame of it) as `translate` would; a bad file is a result, not an error."""
+def inspect_job(
+    job: Job,
+    options: InputOptions,
+    description: ModelDescription,
+    *,
+    watch: Watch | None = None,
+    strict: bool = False,
+) -> list[Inspection]:
+    """Look at a file (each wanted frame of it) as `translate` would; a bad file is a result, not an error.
+
+    Args:
+        job: the file.
+        options: how it is read.
+        description: of the model.
+        watch: what tells unusual inputs, if the model has it.
+        strict: whether what is unlike the training data would be refused.
+    """
     found = []
     try:
         for frame in frames_wanted(job.source, options.frame, job.series):
             one = job.for_frame(frame) if frame is not None and options.frame == "all" else job
             try:
-                found.append(_inspect(one, frame, options, description))
+                found.append(_inspect(one, frame, options, description, watch, strict))
             except PetPipelineError as error:
                 found.append(_refused(one, error))
     except PetPipelineError as error:
@@ -147,7 +174,14 @@ def box_multiple(description: ModelDescription) -> int:
     return math.lcm(*(int(one.multiple) for one in networks))  # type: ignore[arg-type]
 
 
-def _inspect(job: Job, frame: int | None, options: InputOptions, description: ModelDescription) -> Inspection:
+def _inspect(
+    job: Job,
+    frame: int | None,
+    options: InputOptions,
+    description: ModelDescription,
+    watch: Watch | None,
+    strict: bool,
+) -> Inspection:
     intake = take_in(job.source, options, frame, job.series)
     geometry = intake.template.geometry
     refuse_grid(description, geometry, str(job.source))
@@ -155,13 +189,16 @@ def _inspect(job: Job, frame: int | None, options: InputOptions, description: Mo
     body, box = frame_body(intake.volume, description.grid.spacing_mm, multiple=box_multiple(description))
     descriptors = describe(body, box)
     far = distance(description.seen, descriptors)
+    alarms = () if watch is None else watch.alarms(body, box)
+    if strict:
+        refuse_unusual(far, alarms, str(job.source))
     prepare = preparation(description.normalisation, description.grid)
     prepared = box if prepare is None else prepare(box, body.mask)
     scale = Normalisation.fit(prepared, body.mask, description.normalisation).scale
     warnings = (
         *intake.warnings,
         *cautions(description, geometry, simulated=intake.simulated),
-        *body_cautions(body, intake.volume.unit, far),
+        *body_cautions(body, intake.volume.unit, far, alarms),
     )
     return Inspection(
         job,
@@ -175,6 +212,7 @@ def _inspect(job: Job, frame: int | None, options: InputOptions, description: Mo
         scale_unit=intake.volume.unit.value,
         descriptors=descriptors,
         far=far,
+        alarms=alarms,
         warnings=warnings,
         thumbnail=_thumbnail(body, box),
     )

@@ -25,6 +25,7 @@ from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions, MumapOptions, TranslateOptions
 from pet_pipeline.inference.procedure import Made
 from pet_pipeline.inference.translator import Translator
+from pet_pipeline.inference.unusual import Watch
 from pet_pipeline.models import devices, memory
 from pet_pipeline.models.weights import DESCRIPTION_FILE, ModelFolder, bank_path, load_folder, network
 from pet_pipeline.mumap.cascade import Cascaded, channels_of, run
@@ -78,6 +79,7 @@ class MumapMaker:
         networks: of the stages, in turn; empty for a diffusion model.
         bank: the population; None where the model has none.
         translator: a diffusion model's machinery; None for the others.
+        watch: what tells unusual inputs; None where the model has none.
     """
 
     model: ModelFolder
@@ -87,6 +89,7 @@ class MumapMaker:
     networks: tuple[nn.Module, ...]
     bank: Bank | None
     translator: Translator | None = None
+    watch: Watch | None = None
 
     @classmethod
     def load(
@@ -117,7 +120,7 @@ class MumapMaker:
         path = bank_path(folder)
         bank = None if path is None else Bank.load(path)
         log.info("%s on %s in %s (%s)", folder.description.name, compute.device, compute.precision, compute.reason)
-        return cls(folder, compute, precision, cascade, networks, bank, translator)
+        return cls(folder, compute, precision, cascade, networks, bank, translator, Watch.of(folder))
 
     @property
     def description(self) -> ModelDescription:
@@ -178,7 +181,7 @@ class MumapMaker:
         clock = _Clock()
         networks = self.networks[:stages]
         multiple = max(int(one.multiple) for one in networks)  # type: ignore[arg-type]
-        seen = framed(volume, self.description, multiple=multiple)
+        seen = framed(volume, self.description, multiple=multiple, watch=self.watch)
         refuse_no_body(seen.frame, name)
         condition = seen.normalisation.forward(torch.from_numpy(seen.condition).to(self.compute.device))
         clock.lap("frame")
@@ -209,7 +212,7 @@ class MumapMaker:
             timing_s=clock.seconds,
             peak_memory_mb=memory.host_peak_mb(),
             # the unit of the activity does not matter to a map of attenuation
-            warnings=(*self._left_out(options), *body_cautions(seen.frame, Unit.SUV, seen.far), *unlike),
+            warnings=(*self._left_out(options), *body_cautions(seen.frame, Unit.SUV, seen.far, seen.alarms), *unlike),
         )
 
     def _left_out(self, options: MumapOptions) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ class TranslateWork:
     dicom: DicomOut | None = None
     bids: bool = False
     regions: Path | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.regions is None:
@@ -121,7 +122,11 @@ class TranslateWork:
             refuse_undicom(intake, str(job.source))
         draws = None if self.regions is None else RegionDraws.of(labels_for(job.case_id, self.regions), intake)
         translation = self.translator.translate(
-            intake.volume, self.options, job.case_id, on_path=None if draws is None else draws.add
+            intake.volume,
+            self.options,
+            job.case_id,
+            strict=self.strict,
+            on_path=None if draws is None else draws.add,
         )
         gpu = translation.peak_device_memory_mb
         facts = {

@@ -22,7 +22,7 @@ from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.errors import ModelError, UsageError
 from pet_pipeline.inference import sampling_step
-from pet_pipeline.inference.cautions import body_cautions, refuse_grid
+from pet_pipeline.inference.cautions import body_cautions, refuse_grid, refuse_unusual
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
 from pet_pipeline.inference.framed import Framed, framed
 from pet_pipeline.inference.noise_level import InputNoise, input_noise
@@ -35,6 +35,7 @@ from pet_pipeline.inference.uncertainty import (
     signs_of,
     sources_of,
 )
+from pet_pipeline.inference.unusual import Watch
 from pet_pipeline.models import devices, memory, prior_step
 from pet_pipeline.models.prior3d import Prior3d
 from pet_pipeline.models.unet25d import UNet25d
@@ -114,6 +115,7 @@ class Translator:
         objective: what the denoisers predict.
         residual: whether that is on x_0 minus the prior.
         multiple: what the sides of a box must be multiples of.
+        watch: what tells unusual inputs; None where the model has none.
     """
 
     model: ModelFolder
@@ -125,6 +127,7 @@ class Translator:
     objective: Objective
     residual: bool
     multiple: int
+    watch: Watch | None = None
 
     @classmethod
     def load(
@@ -162,6 +165,7 @@ class Translator:
             objective=Objective.from_settings(folder.description.diffusion, residual_on_prior=residual),
             residual=residual,
             multiple=math.lcm(prior.multiple, *(one.multiple for one in denoising.values())),
+            watch=Watch.of(folder),
         )
 
     def identity(self) -> dict[str, str]:
@@ -222,6 +226,7 @@ class Translator:
         *,
         progress: Progress | None = None,
         on_path: Callable[[int, Volume], None] | None = None,
+        strict: bool = False,
     ) -> Translation:
         """Translate one volume.
 
@@ -236,10 +241,11 @@ class Translator:
             progress: told after every network call of the sampler; counts anew in every stage of a cascade.
             on_path: told each path's number, from 0, and result, like `Translation.volume`; of a cascade those of the
                 last stage. A path that was drawn again because memory ran out is told again.
+            strict: refuse what is unlike the training data, instead of warning of it.
 
         Raises:
             UsageError: options that the model cannot follow.
-            InputRefused: a grid that the model cannot take, or no activity in the body.
+            InputRefused: a grid that the model cannot take, no activity in the body, or `strict`.
             OutOfMemory: memory ran out after every fallback.
         """
         options = options or TranslateOptions()
@@ -248,7 +254,9 @@ class Translator:
         watch = _Stopwatch()
         memory.reset_peak(device)
         with watch.stage("frame", device):
-            seen = framed(volume, description, multiple=self.multiple)
+            seen = framed(volume, description, multiple=self.multiple, watch=self.watch)
+            if strict:
+                refuse_unusual(seen.far, seen.alarms, case_id)
             frame, normalisation = seen.frame, seen.normalisation
             condition = normalisation.forward(torch.from_numpy(seen.condition).to(device))
         with watch.stage("prior", device):
@@ -305,7 +313,7 @@ class Translator:
             peak_memory_mb=memory.host_peak_mb(),
             peak_device_memory_mb=memory.device_peak_mb(device),
             warnings=(
-                *body_cautions(frame, volume.unit, seen.far),
+                *body_cautions(frame, volume.unit, seen.far, seen.alarms),
                 *(() if noise is None else noise.cautions),
                 *(() if uncertainty is None else uncertainty.warnings),
             ),

@@ -9,9 +9,11 @@ from torch import nn
 
 from pet_pipeline.configs.mumap import MuUNetSettings, OurNetSettings
 from pet_pipeline.configs.schema import DenoiserSettings, PriorSettings
+from pet_pipeline.configs.unusual import SketchNetSettings
 from pet_pipeline.errors import ModelError
 from pet_pipeline.models.ournet import MuUNet, OurNet
 from pet_pipeline.models.prior3d import Prior3d
+from pet_pipeline.models.sketchnet import SketchNet
 from pet_pipeline.models.unet25d import UNet25d
 
 
@@ -27,6 +29,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "prior3d": Architecture(PriorSettings, Prior3d),
     "ournet": Architecture(OurNetSettings, OurNet),
     "muunet": Architecture(MuUNetSettings, MuUNet),
+    "sketchnet": Architecture(SketchNetSettings, SketchNet),
 }
 
 

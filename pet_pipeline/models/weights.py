@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from pydantic import ValidationError
@@ -21,14 +21,19 @@ from torch import nn
 
 from pet_pipeline.configs import yaml_text
 from pet_pipeline.configs.loading import as_yaml
-from pet_pipeline.configs.model import ModelDescription, NetworkDescription, WeightType
+from pet_pipeline.configs.model import ModelDescription, NetworkDescription, UnusualDescription, WeightType
+from pet_pipeline.configs.unusual import Kind
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.errors import InputRefused, ModelError, UsageError
 from pet_pipeline.models.card import model_card
 from pet_pipeline.models.registry import ARCHITECTURES, build, parameter_count
+from pet_pipeline.models.sketchnet import SketchNet
 
 DESCRIPTION_FILE = "model.yaml"
 CARD_FILE = "card.md"
+
+UNUSUAL = "unusual"
+"""Role of the network that tells unusual inputs: none of those that make an image."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +79,8 @@ def load_folder(source: Path | str) -> ModelFolder:
     wanted = {f"weights of {role!r} are": (one.file, one.sha256) for role, one in description.networks.items()}
     if description.mumap is not None and description.mumap.bank is not None:
         wanted["the population bank is"] = (description.mumap.bank.file, description.mumap.bank.sha256)
+    if (unusual := description.unusual) is not None:
+        wanted[f"weights of {UNUSUAL!r} are"] = (unusual.network.file, unusual.network.sha256)
     for what, (name, checksum) in wanted.items():
         file = path / name
         if not file.is_file():
@@ -107,7 +114,20 @@ def network(folder: ModelFolder, role: str) -> nn.Module:
     networks = folder.description.networks
     if role not in networks:
         raise ModelError(f"{folder.path}: has no network {role!r}; has {', '.join(sorted(networks))}")
-    entry = networks[role]
+    return _loaded(folder, networks[role])
+
+
+def unusual_network(folder: ModelFolder) -> SketchNet | None:
+    """The network that tells unusual inputs; None where the model has none.
+
+    Raises:
+        ModelError: weights that do not fit the architecture.
+    """
+    unusual = folder.description.unusual
+    return None if unusual is None else cast(SketchNet, _loaded(folder, unusual.network))
+
+
+def _loaded(folder: ModelFolder, entry: NetworkDescription) -> nn.Module:
     file = folder.path / entry.file
     try:
         state = load_file(file)
@@ -148,7 +168,8 @@ def save_folder(
     with _staged(path) as staging:
         staging.mkdir()
         entries = {role: _save_network(staging, role, module, dtype) for role, module in networks.items()}
-        description = description.model_copy(update={"networks": entries})
+        # the network of unusual inputs is no part of these: `with_unusual` adds it to a folder that is there
+        description = description.model_copy(update={"networks": entries, "unusual": None})
         if bank is not None and description.mumap is not None and description.mumap.bank is not None:
             shutil.copyfile(bank, staging / description.mumap.bank.file)
         (staging / CARD_FILE).write_text(model_card(description) if card is None else card, encoding="utf-8")
@@ -183,6 +204,28 @@ def describe_anew(folder: ModelFolder, destination: Path, changes: Mapping[str, 
     description = folder.description.model_copy(update=dict(changes))
     with _staged(destination) as staging:
         shutil.copytree(folder.path, staging)
+        (staging / CARD_FILE).write_text(model_card(description), encoding="utf-8")
+        (staging / DESCRIPTION_FILE).write_text(as_yaml(description), encoding="utf-8")
+    return load_folder(destination)
+
+
+def with_unusual(
+    folder: ModelFolder, destination: Path, taught: SketchNet, limits: Mapping[Kind, float], facts: Mapping[str, Any]
+) -> ModelFolder:
+    """A copy of an opened model at `destination` (which may be its own folder) that tells unusual inputs.
+
+    Args:
+        folder: the model; its other files are copied as they are.
+        destination: the folder to make.
+        taught: the network, kept in half precision.
+        limits: kind -> the highest score that is no alarm.
+        facts: what network and limits were fitted on.
+    """
+    with _staged(destination) as staging:
+        shutil.copytree(folder.path, staging)
+        entry = _save_network(staging, UNUSUAL, taught, "float16")
+        unusual = UnusualDescription(network=entry, limits=dict(limits), fitted_on=dict(facts))
+        description = folder.description.model_copy(update={"unusual": unusual})
         (staging / CARD_FILE).write_text(model_card(description), encoding="utf-8")
         (staging / DESCRIPTION_FILE).write_text(as_yaml(description), encoding="utf-8")
     return load_folder(destination)

@@ -32,11 +32,13 @@ class AdversarialPrior(nn.Module):
         self.discriminator = discriminator
 
 
-def adversarial_batch(cases: Sequence[PackedCase], settings: TrainingSettings, stage: str, step: int) -> Batch:
+def adversarial_batch(
+    cases: Sequence[PackedCase], settings: TrainingSettings, stage: str, step: int, examples: range
+) -> Batch:
     """`prior_batch` and the `weight` (1,) of the discriminator's opinion at this step: 0 while L1 alone is learnt."""
     alone = settings.adversarial.l1_share * settings.prior_optimiser.steps
     weight = settings.adversarial.weight if step >= alone else 0.0
-    return {**prior_batch(cases, settings, stage, step), "weight": torch.tensor([weight])}
+    return {**prior_batch(cases, settings, stage, step, examples), "weight": torch.tensor([weight])}
 
 
 def adversarial_loss(network: nn.Module, batch: Batch) -> Tensor:

@@ -94,8 +94,10 @@ def train_model(
 
     Raises:
         UsageError: the run exists already and is not to be resumed, or had other settings; too few participants; a
-            batch that the processes cannot share evenly.
+            batch that the processes cannot share evenly; a GAN prior in several processes.
     """
+    if settings.prior.kind == "gan" and processes.count > 1:
+        raise UsageError(f"a GAN prior in {processes.count} processes: its two networks learn in one; use --processes 1")
     for optimiser in (settings.prior_optimiser, settings.denoiser_optimiser):
         processes.share(optimiser.batch)
     with processes.first_alone():

@@ -1,0 +1,32 @@
+"""The small network that tells inputs unlike a model's training data: what it is taught, and how."""
+
+from typing import Literal, get_args
+
+from pydantic import Field, PositiveInt
+
+from pet_pipeline.configs.base import Settings
+from pet_pipeline.configs.schema import OptimiserSettings
+
+Kind = Literal["upside_down", "left_right_swapped", "back_to_front", "other_correction", "other_uptake"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class SketchNetSettings(Settings):
+    """The network that looks at a sketch."""
+
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (16, 32, 64)
+    kinds: tuple[Kind, ...] = Field(KINDS, min_length=1, description="that it was taught, in the order of its outputs")
+
+
+class UnusualSettings(Settings):
+    """How that network is taught."""
+
+    optimiser: OptimiserSettings = OptimiserSettings(
+        steps=2400, batch=24, learning_rate=2e-3, warmup_steps=200, weight_decay=1e-2, ema=0.99
+    )
+    least_participants: PositiveInt = Field(
+        20, description="of the training split; of fewer, limits would be of those alone, and nothing is taught"
+    )
+    false_alarms: float = Field(0.05, gt=0.0, lt=1.0, description="share of usual inputs with an alarm of any kind")
+    seed: int = 0

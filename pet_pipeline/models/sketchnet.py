@@ -1,0 +1,50 @@
+"""A small network that looks at the sketch of an input and says whether it is as usual, or unusual in a way it knows."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pet_pipeline.configs.unusual import SketchNetSettings
+
+
+class SketchNet(nn.Module):
+    """Three convolutions, then the mean and the maximum over the body, so that any size goes and air does not count.
+
+    Args:
+        settings: widths, and the kinds that it tells from the usual.
+    """
+
+    def __init__(self, settings: SketchNetSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        first, second, third = settings.widths
+        self.convolutions = nn.ModuleList(
+            nn.Conv3d(before, after, 3, stride=stride, padding=1)
+            for before, after, stride in ((2, first, 1), (first, second, 2), (second, third, 2))
+        )
+        self.out = nn.Linear(2 * third, 1 + len(settings.kinds))
+
+    def forward(self, sketch: Tensor) -> Tensor:
+        """Logits of (usual, each kind).
+
+        Args:
+            sketch: activity and share of body (B, 2, x, y, z), zero beyond the body.
+
+        Returns:
+            (B, 1 + kinds).
+        """
+        h, body = sketch, (sketch[:, 1:] > 0.0).to(sketch.dtype)
+        for layer in self.convolutions:
+            h = F.relu(layer(h))
+        for _ in range(2):
+            body = F.max_pool3d(body, 3, stride=2, padding=1)
+        h = h * body
+        mean = h.sum(dim=(2, 3, 4)) / body.sum(dim=(2, 3, 4)).clamp_min(1.0)
+        logits: Tensor = self.out(torch.cat([mean, h.amax(dim=(2, 3, 4))], dim=1))
+        return logits
+
+    @torch.no_grad()
+    def scores(self, sketch: Tensor) -> Tensor:
+        """Log-odds of each kind against the usual (kinds,) of one sketch (2, x, y, z)."""
+        usual, *kinds = self(sketch.unsqueeze(0))[0].float()
+        return torch.stack(kinds) - usual

@@ -1,0 +1,263 @@
+"""Teach a small network which inputs are unlike a model's training data, and set the limits of its scores.
+
+What it is to tell is made from the training data themselves: the body turned over along each axis, the image with the
+other correction, organs' uptake drawn anew. So it needs no unusual scan, and it learns without flips what training
+with flips forgets. It sees sketches alone (`data/sketch.py`), with noise of any amount, so that noise is no hint.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pet_pipeline.configs.schema import Condition, GridSettings
+from pet_pipeline.configs.unusual import KINDS, Kind, SketchNetSettings, UnusualSettings
+from pet_pipeline.data import nifti
+from pet_pipeline.data.framing import Frame, frame_body
+from pet_pipeline.data.manifest import Case, Manifest
+from pet_pipeline.data.resample import onto
+from pet_pipeline.data.sketch import coarse, drawn, sketch
+from pet_pipeline.models.devices import choose
+from pet_pipeline.models.sketchnet import SketchNet
+from pet_pipeline.models.weights import ModelFolder, with_unusual
+from pet_pipeline.seeding import generator
+from pet_pipeline.training.loop import Batch, LoopSettings, Stage, run
+from pet_pipeline.training.seen import BOX_MULTIPLE
+from pet_pipeline.training.session import Progress, fresh
+from pet_pipeline.types import Float32Array, FloatArray
+
+AXIS: Mapping[Kind, int] = {"left_right_swapped": 1, "back_to_front": 2, "upside_down": 3}
+"""Axis of a sketch (2, x, y, z) along which the body is turned over."""
+
+LARGEST_LABEL = 99
+"""Organs have indices up to this; lesions above it keep their uptake."""
+
+REDRAWN = 0.4
+"""Share of the organs whose uptake is drawn anew."""
+
+LARGEST_FACTOR = 12.0
+"""By which an organ's uptake is at most multiplied or divided: brain, salivary glands and kidneys of other tracers."""
+
+NOISE = (0.06, 0.05)
+"""Largest standard deviations of the noise added to a sketch's activity: relative, and over the median."""
+
+SHORTEST = 0.55
+"""Share of a body's length that a crop has at least: the field of view may end anywhere."""
+
+LEAST_CELLS = 10
+"""Cells along z below which nothing is cropped."""
+
+CROPS = ((0.0, 1.0), (0.0, 0.7), (0.3, 1.0))
+"""Parts of the length by which limits are set."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sketched:
+    """The sketches of a participant.
+
+    Attributes:
+        usual: of the model's inputs.
+        other: of the image with the other correction; None where there is none.
+        organs: share of each organ in each cell (organs, x, y, z) of the last usual sketch; None without labels.
+    """
+
+    usual: tuple[Float32Array, ...]
+    other: Float32Array | None
+    organs: Float32Array | None
+
+
+def teach(
+    folder: ModelFolder,
+    manifest: Manifest,
+    destination: Path,
+    run_folder: Path,
+    *,
+    settings: UnusualSettings = UnusualSettings(),
+    progress: Progress,
+    workers: int = 1,
+) -> ModelFolder | None:
+    """Teach the network of a trained model and write the model with it.
+
+    Args:
+        folder: the trained model.
+        manifest: of its cohort: the train split is learnt from, the val split sets the limits.
+        destination: of the model with it; may be its own folder.
+        run_folder: holds checkpoints and curves; a run that was killed goes on.
+        settings: of the teaching.
+        progress: makes progress bars.
+        workers: participants read at a time.
+
+    Returns:
+        The model; None where there are too few participants to know what is usual.
+    """
+    description = folder.description
+    people = {split: _participants(manifest, split, description.condition) for split in ("train", "val")}
+    if len(people["train"]) < settings.least_participants or not people["val"]:
+        return None
+    read = partial(sketched, grid=description.grid, condition=description.condition)
+    with progress("sketches", sum(map(len, people.values()))) as tick, ThreadPoolExecutor(workers) as pool:
+        found: dict[str, list[Sketched]] = {"train": [], "val": []}
+        for split, cases in people.items():
+            for one in pool.map(read, cases):
+                found[split].append(one)
+                tick(1)
+    kinds = taught_kinds(found["train"])
+    network = fresh("sketchnet", SketchNetSettings(kinds=kinds).model_dump(), settings.seed, "unusual")
+    stage = Stage(
+        "unusual", network, settings.optimiser, partial(draw, found["train"], kinds, settings), loss, None,
+        f"{settings.model_dump_json()} {kinds} {len(found['train'])}",
+    )  # fmt: skip
+    loop = LoopSettings(choose("cpu", "fp32").device, None, 500, 100, settings.optimiser.steps)
+    with progress("unusual inputs", settings.optimiser.steps) as tick:
+        taught = run(stage, run_folder, loop, lambda *_: tick(1)).eval()
+    assert isinstance(taught, SketchNet)
+    scores = usual_scores(taught, found["val"])
+    facts: dict[str, Any] = {
+        "participants": len(found["train"]),
+        "limits_of": len(found["val"]),
+        "sketches": len(scores),
+        "false_alarms": settings.false_alarms,
+    }
+    limits = dict(zip(kinds, joint_limits(scores, settings.false_alarms), strict=True))
+    return with_unusual(folder, destination, taught, limits, facts)
+
+
+def sketched(cases: Sequence[Case], grid: GridSettings, condition: Condition) -> Sketched:
+    """The sketches of one participant's cases: one of the lower doses, another for each participant, and the highest.
+
+    Raises:
+        InputRefused: an image that cannot be read.
+    """
+    ordered = sorted(cases, key=lambda case: case.dose)
+    lower = ordered[int(generator(0, "sketched", cases[0].participant_id).integers(len(ordered)))]
+    chosen = [ordered[-1]] if lower is ordered[-1] else [lower, ordered[-1]]
+    last = ordered[-1]
+    frames = [_framed(getattr(case, condition), grid) for case in chosen]
+    other = last.target if condition == "input" else last.input
+    return Sketched(
+        tuple(sketch(*framed) for framed in frames),
+        None if other is None else sketch(*_framed(other, grid)),
+        None if last.labels is None else organ_shares(last.labels, frames[-1][0]),
+    )
+
+
+def organ_shares(labels: Path, frame: Frame) -> Float32Array:
+    """The share of each organ in each cell of a frame's sketch, (organs, x, y, z)."""
+    volume, _ = nifti.read(labels)
+    nearest = onto(volume.canonical(), frame.grid, nearest=True)
+    box = np.rint(frame.forward(nearest))
+    indices = [index for index in np.unique(box[frame.mask]) if 0 < index <= LARGEST_LABEL]
+    return np.stack([coarse(frame, (box == index).astype(np.float32)) for index in indices])
+
+
+def taught_kinds(people: Sequence[Sketched]) -> tuple[Kind, ...]:
+    """The kinds that can be made of these participants."""
+    missing: set[Kind] = set()
+    if not any(one.other is not None for one in people):
+        missing.add("other_correction")
+    if not any(one.organs is not None for one in people):
+        missing.add("other_uptake")
+    return tuple(kind for kind in KINDS if kind not in missing)
+
+
+def draw(people: Sequence[Sketched], kinds: Sequence[Kind], settings: UnusualSettings, step: int) -> dict[str, Tensor]:
+    """The batch of a step: a third usual, the rest of the kinds alike; sketches padded with air to one size."""
+    rng = generator(settings.seed, "unusual", step)
+    labels = np.where(
+        rng.random(settings.optimiser.batch) < 1 / 3, 0, rng.integers(1, 1 + len(kinds), settings.optimiser.batch)
+    )
+    sketches = []
+    for number, label in enumerate(labels):
+        kind = None if label == 0 else kinds[label - 1]
+        able = [one for one in people if can_show(one, kind)]
+        sketches.append(example(able[rng.integers(len(able))], kind, rng))
+        labels[number] = label
+    return {"sketch": padded(sketches), "kind": torch.from_numpy(labels)}
+
+
+def can_show(one: Sketched, kind: Kind | None) -> bool:
+    """Whether an example of a kind can be made of a participant."""
+    return {"other_correction": one.other, "other_uptake": one.organs}.get(kind or "", True) is not None
+
+
+def example(one: Sketched, kind: Kind | None, rng: np.random.Generator) -> Float32Array:
+    """A random sketch (2, x, y, z) of a kind, None for a usual one: cropped along z and made noisy."""
+    if kind == "other_correction":
+        assert one.other is not None
+        shown = one.other
+    else:
+        shown = one.usual[-1 if kind == "other_uptake" else int(rng.integers(len(one.usual)))]
+    activity, body = np.sinh(shown[0]), shown[1]
+    if kind == "other_uptake":
+        assert one.organs is not None
+        factors = LARGEST_FACTOR ** rng.uniform(-1.0, 1.0, len(one.organs)) - 1.0
+        factors *= rng.random(len(one.organs)) < REDRAWN
+        activity = activity * (1.0 + np.tensordot(factors.astype(np.float32), one.organs, axes=1))
+    cells = body.shape[2]
+    if cells > LEAST_CELLS and rng.random() < 0.5:
+        length = int(rng.integers(max(LEAST_CELLS, int(SHORTEST * cells)), cells + 1))
+        first = int(rng.integers(cells - length + 1))
+        activity, body = activity[:, :, first : first + length], body[:, :, first : first + length]
+    activity = drawn(activity, body)[0]
+    relative, absolute = rng.uniform(0.0, NOISE)
+    noise = rng.standard_normal((2, *body.shape), dtype=np.float32)
+    noisy = np.sinh(activity) * (1.0 + np.float32(relative) * noise[0]) + np.float32(absolute) * noise[1] * body
+    made = np.stack([np.arcsinh(noisy), body])
+    return np.flip(made, AXIS[kind]) if kind in AXIS else made
+
+
+def padded(sketches: Sequence[Float32Array]) -> Tensor:
+    """Sketches (2, x, y, z) of any sizes with air behind them: (B, 2, X, Y, Z)."""
+    shape = np.max([one.shape for one in sketches], axis=0)
+    out = np.zeros((len(sketches), *shape), np.float32)
+    for room, one in zip(out, sketches, strict=True):
+        room[:, : one.shape[1], : one.shape[2], : one.shape[3]] = one
+    return torch.from_numpy(out)
+
+
+def loss(network: nn.Module, batch: Batch) -> Tensor:
+    """Cross-entropy of the kinds, the usual one among them."""
+    return F.cross_entropy(network(batch["sketch"]), batch["kind"])
+
+
+def usual_scores(network: SketchNet, people: Sequence[Sketched]) -> FloatArray:
+    """Scores (inputs, kinds) of usual sketches, whole and cut at either end."""
+    rows = []
+    for shown in (shown for one in people for shown in one.usual):
+        cells = shown.shape[3]
+        for low, high in CROPS if cells > 2 * LEAST_CELLS else CROPS[:1]:
+            part = shown[..., int(low * cells) : int(high * cells)]
+            rows.append(network.scores(torch.from_numpy(drawn(np.sinh(part[0]), part[1]))).numpy())
+    return np.stack(rows).astype(np.float64)
+
+
+def joint_limits(scores: FloatArray, false_alarms: float) -> list[float]:
+    """Limits of the kinds, each the same quantile of its own scores, beyond any of which that share of inputs lies.
+
+    Args:
+        scores: of usual inputs that were not learnt from (inputs, kinds).
+        false_alarms: share of inputs with an alarm of any kind.
+    """
+    tails = (scores[np.newaxis] >= scores[:, np.newaxis]).mean(axis=1).min(axis=1)
+    level = float(np.quantile(tails, false_alarms, method="higher"))
+    return [float(limit) for limit in np.quantile(scores, 1.0 - level, axis=0, method="higher")]
+
+
+def _participants(manifest: Manifest, split: str, condition: Condition) -> list[list[Case]]:
+    found: dict[str, list[Case]] = {}
+    for case in manifest.select(split=split).cases:
+        if getattr(case, condition) is not None:
+            found.setdefault(case.participant_id, []).append(case)
+    return list(found.values())
+
+
+def _framed(path: Path, grid: GridSettings) -> tuple[Frame, Float32Array]:
+    volume, _ = nifti.read(path)
+    return frame_body(volume, grid.spacing_mm, multiple=BOX_MULTIPLE)
