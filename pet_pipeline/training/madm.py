@@ -18,6 +18,7 @@ from pet_pipeline.configs.schema import TrainingSettings
 from pet_pipeline.data.dataset import PackedCase, pack
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.diffusion.objective import Objective
+from pet_pipeline.errors import UsageError
 from pet_pipeline.evaluation.liver import MEASURES
 from pet_pipeline.models.devices import Compute, choose
 from pet_pipeline.models.discriminator import PatchDiscriminator3d
