@@ -98,7 +98,7 @@ def train_model(
             batch that the processes cannot share evenly; a GAN prior in several processes.
     """
     if settings.prior.kind == "gan" and processes.count > 1:
-        raise UsageError(f"a GAN prior in {processes.count} processes: its two networks learn in one; use --processes 1")
+        raise UsageError(f"a GAN prior in {processes.count} processes: its networks learn in one; use --processes 1")
     for optimiser in (settings.prior_optimiser, settings.denoiser_optimiser):
         processes.share(optimiser.batch)
     with processes.first_alone():
