@@ -16,6 +16,7 @@ from pet_pipeline.cli import (
     check,
     convert,
     demo,
+    distil,
     doctor,
     evaluate,
     federated,
@@ -68,7 +69,7 @@ def configure(
 
 
 for verb in (
-    doctor, demo, simulate, check, plan, train, calibrate, translate, mumap, evaluate, report, reconstruct,
+    doctor, demo, simulate, check, plan, train, distil, calibrate, translate, mumap, evaluate, report, reconstruct,
 ):  # fmt: skip
     app.command()(getattr(verb, verb.__name__.rsplit(".", 1)[-1]))
 app.add_typer(manifest.app, name="manifest")

@@ -242,3 +242,11 @@ def _frame(text: str) -> int | str:
     if not text.isdigit():
         raise UsageError(f"--frame {text!r}: needed is a number from 0, or all")
     return int(text)
+
+
+Processes = Annotated[
+    int, typer.Option("--processes", min=1, help="Processes on this machine that share each batch: one a GPU.")
+]
+Machines = Annotated[
+    int, typer.Option("--machines", min=1, help="Machines with so many processes each, all given this same command.")
+]

@@ -45,13 +45,8 @@ def train(
         list[str] | None, typer.Option("--set", help="key=value, e.g. denoiser_optimiser.steps=4000.")
     ] = None,
     allow_mixed: choices.AllowMixed = False,
-    processes: Annotated[
-        int,
-        typer.Option(min=1, help="Processes on this machine that share each batch: one a GPU."),
-    ] = 1,
-    machines: Annotated[
-        int, typer.Option(min=1, help="Machines with so many processes each, all started with this same command.")
-    ] = 1,
+    processes: choices.Processes = 1,
+    machines: choices.Machines = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoints.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the model's folder as JSON.")] = False,
     workers: Annotated[

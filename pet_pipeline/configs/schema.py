@@ -8,6 +8,7 @@ from pet_pipeline.configs.base import Settings
 
 Prediction = Literal["noise", "x0", "velocity"]
 Weighting = Literal["prediction", "x0"]
+Transport = Literal["diffusion", "flow"]
 Solver = Literal["ddpm", "ddim", "dpmpp2m"]
 Fusion = Literal["x0", "sample"]
 Start = Literal["prior", "noise"]
@@ -103,9 +104,19 @@ class DiffusionSettings(Settings):
     weighting: Weighting = Field(
         "prediction", description="loss on what the network predicts, or on the x_0 it implies"
     )
-    t_max: float = Field(
-        1.0, gt=0, le=1, description="training times are uniform on (0, t_max]; sampling starts at most there"
+    transport: Transport = Field(
+        "diffusion",
+        description="diffusion: times are even in the angle of the cosine schedule; flow: even along straight lines "
+        "from the prior, plus noise as wide as what it leaves to do, to the target",
     )
+    t_min: float = Field(0.0, ge=0, le=1, description="training times are uniform on t_min to t_max")
+    t_max: float = Field(1.0, gt=0, le=1, description="sampling starts at most there")
+
+    @model_validator(mode="after")
+    def _times_ordered(self) -> "DiffusionSettings":
+        if self.t_min > self.t_max:
+            raise ValueError(f"t_min {self.t_min:g} and t_max {self.t_max:g}: needed is t_min <= t_max")
+        return self
 
 
 class SamplerSettings(Settings):
@@ -128,6 +139,11 @@ class SamplerSettings(Settings):
         if not self.views or len(set(self.views)) != len(self.views):
             raise ValueError("views must be one to three different ones of axial, coronal, sagittal")
         return self
+
+    @property
+    def first_time(self) -> float:
+        """Where the steps begin."""
+        return self.t_start if self.start == "prior" else 1.0
 
 
 class OptimiserSettings(Settings):

@@ -124,6 +124,18 @@ def pack(
     return tuple(packed)
 
 
+def packed_in(folder: Path) -> tuple[PackedCase, ...]:
+    """The cases that `pack` has put into a folder, by name."""
+    return tuple(_recorded(record)[0] for record in sorted(folder.glob("*/case.json")))
+
+
+def _recorded(record: Path) -> tuple[PackedCase, str]:
+    """A packed case and the key of what it was packed from."""
+    known = json.loads(record.read_text(encoding="utf-8"))
+    key = known.pop("key")
+    return PackedCase(**{**known, "folder": record.parent, "shape": tuple(known["shape"])}), key
+
+
 def _pack_case(
     case: Case,
     *,
@@ -143,9 +155,9 @@ def _pack_case(
     place = folder / case.case_id
     record = place / "case.json"
     if record.is_file():
-        known = json.loads(record.read_text(encoding="utf-8"))
-        if known.pop("key") == key:
-            return PackedCase(**{**known, "folder": place, "shape": tuple(known["shape"])})
+        known, known_key = _recorded(record)
+        if known_key == key:
+            return known
     volume, _ = nifti.read(given)
     frame, box = frame_body(volume, grid.spacing_mm, multiple=multiple)
     wanted, _ = nifti.read(reference)

@@ -21,7 +21,6 @@ from pet_pipeline.configs.schema import SamplerSettings
 from pet_pipeline.data.slabs import slabs_of, slices_of
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.diffusion.samplers import Estimate, needs_noise, noised, standard_normal, step
-from pet_pipeline.diffusion.schedules import time_grid
 from pet_pipeline.diffusion.windows import windows
 from pet_pipeline.types import View
 
@@ -182,11 +181,11 @@ def _draw(
 ) -> Tensor:
     """One path: its sample at t = 0."""
     box = _box_of(task)
-    t_start = settings.t_start if settings.start == "prior" else 1.0
-    x_t = _start(task, settings, t_start, generator)
+    times = task.objective.time_grid(settings.first_time, settings.steps)
+    x_t = _start(task, settings, times[0], generator)
     predicted = torch.empty_like(x_t)
     before: list[Estimate | None] = [None] * len(stacks)
-    for t, s in pairwise(time_grid(t_start, settings.steps)):
+    for t, s in pairwise(times):
         time = torch.tensor(t, device=x_t.device, dtype=torch.float64)
         seen = task.objective.network_input(x_t, time, task.shift)
         opinions = []

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pet_pipeline.configs.schema import DiffusionSettings, Prediction, Weighting
-from pet_pipeline.diffusion.schedules import alpha_sigma
+from pet_pipeline.configs.schema import DiffusionSettings, Prediction, Transport, Weighting
+from pet_pipeline.diffusion.schedules import along_flow, alpha_sigma, time_grid
 
 _SMALLEST_ALPHA = 1e-3
 """A prediction of noise says nothing about x_0 where no signal is left; the division stops here (t > 0.9994)."""
@@ -44,6 +44,7 @@ class Objective:
         prediction: what F is.
         scale: s, the standard deviation of x_0 minus the prior; 1 without a prior.
         weighting: `prediction` weighs squared errors of F alike at all times, `x0` those of x_0 (in units of s).
+        transport: what even times are even in: the schedule's angle, or the way along a flow with noise as wide as s.
 
     Every method takes times `t` of shape (B,) or () and images (B, ...) or of any shape; `prior` is None where the
     network's x_0 is the image itself.
@@ -52,15 +53,24 @@ class Objective:
     prediction: Prediction = "velocity"
     scale: float = 1.0
     weighting: Weighting = "prediction"
+    transport: Transport = "diffusion"
 
     @classmethod
     def from_settings(cls, settings: DiffusionSettings, *, residual_on_prior: bool) -> "Objective":
         """The objective of a denoiser with these settings."""
         if not residual_on_prior:
-            return cls(settings.prediction, 1.0, settings.weighting)
+            return cls(settings.prediction, 1.0, settings.weighting, settings.transport)
         if settings.residual_scale is None:
             raise ValueError("residual_scale is not set: training measures it on the out-of-fold priors")
-        return cls(settings.prediction, settings.residual_scale, settings.weighting)
+        return cls(settings.prediction, settings.residual_scale, settings.weighting, settings.transport)
+
+    def time(self, even: Tensor) -> Tensor:
+        """The schedule's times for times in [0, 1] that are even in the transport's sense; same shape and precision."""
+        return along_flow(even, self.scale) if self.transport == "flow" else even
+
+    def time_grid(self, t_start: float, steps: int) -> tuple[float, ...]:
+        """The times of `steps` even steps from `t_start` down to 0."""
+        return tuple(self.time(torch.tensor(time_grid(t_start, steps), dtype=torch.float64)).tolist())
 
     def noisy(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """x_t = alpha x_0 + sigma noise."""
@@ -124,14 +134,14 @@ class Objective:
         return alpha * self.scale**2 / deviation.square(), -self.scale * sigma / deviation
 
 
-def draw_times(count: int, generator: torch.Generator, *, longest: float = 1.0) -> Tensor:
-    """Diffusion times of a batch, (count,) float32 in [0, longest): one in each of `count` equal strata, shuffled.
+def draw_times(count: int, generator: torch.Generator, *, shortest: float = 0.0, longest: float = 1.0) -> Tensor:
+    """Even times of a batch, (count,) float32 from `shortest` to `longest`: one in each of `count` strata, shuffled.
 
     Stratified times lower the variance of the loss over a batch without a bias (Kingma et al. 2021).
     """
     offsets = torch.rand((count,), generator=generator)
     times = (torch.arange(count) + offsets) / count
-    return (times * longest)[torch.randperm(count, generator=generator)]
+    return (shortest + times * (longest - shortest))[torch.randperm(count, generator=generator)]
 
 
 def _broadcast(t: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:

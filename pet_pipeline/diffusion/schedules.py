@@ -25,6 +25,17 @@ def alpha_sigma_at(t: float) -> tuple[float, float]:
     return math.cos(t * math.pi / 2), math.sin(t * math.pi / 2)
 
 
+def along_flow(t: Tensor, deviation: float) -> Tensor:
+    """The time in this schedule at which it is as noisy as a flow's state at `t` in [0, 1]; same shape and precision.
+
+    A rectified flow goes along straight lines from noise of standard deviation `deviation` to the signal,
+    x_t = (1 - t) x_0 + t deviation eps (Liu et al. 2023; from a posterior mean: PMRF, Ohayon et al. 2025). But for a
+    factor that the network never sees, that is this schedule at the time where sigma / alpha = deviation t / (1 - t);
+    DDIM steps between such times are Euler steps of the flow.
+    """
+    return torch.atan2(deviation * t, 1.0 - t) * (2.0 / math.pi)
+
+
 def log_snr_half(t: float) -> float:
     """lambda(t) = log(alpha / sigma), the time in which DPM-Solver works; infinite at both ends."""
     alpha, sigma = alpha_sigma_at(t)

@@ -92,8 +92,8 @@ def denoiser_batch(
         for name in ("condition", "prior", "target")
     }
     clock = torch.Generator().manual_seed(derive_seed(settings.seed, stage, step, "times"))
-    times = draw_times(settings.denoiser_optimiser.batch, clock, longest=settings.diffusion.t_max)
-    batch["t"] = times[list(examples)]
+    span = {"shortest": settings.diffusion.t_min, "longest": settings.diffusion.t_max}
+    batch["t"] = draw_times(settings.denoiser_optimiser.batch, clock, **span)[list(examples)]
     batch["noise"] = torch.stack(noises)
     if settings.denoiser.noise_embedding:
         batch["nstd"] = torch.tensor(levels)
@@ -101,9 +101,9 @@ def denoiser_batch(
 
 
 def denoiser_loss(network: nn.Module, batch: Batch, objective: Objective, *, residual: bool) -> Tensor:
-    """The objective's weighted squared error at the batch's own times and noise."""
+    """The objective's weighted squared error at the batch's own (even) times and noise."""
     prior = batch["prior"] if residual else None
-    x_0, noise, t = batch["target"], batch["noise"], batch["t"]
+    x_0, noise, t = batch["target"], batch["noise"], objective.time(batch["t"])
     x_t = objective.noisy(x_0, noise, t)
     prediction = network(objective.network_input(x_t, t, prior), t, batch["condition"], batch.get("nstd"))
     return objective.loss(prediction, objective.target(x_0, noise, t, prior), t)

@@ -43,8 +43,9 @@ def _one_step(
     network: nn.Module, view: View, case: PackedCase, settings: TrainingSettings, compute: Compute
 ) -> Float32Array:
     normalisation = unit_normalisation(settings.normalisation)
-    denoiser, t = settings.denoiser, torch.tensor([settings.sampler.t_start])
+    denoiser = settings.denoiser
     objective = Objective.from_settings(settings.diffusion, residual_on_prior=denoiser.residual_on_prior)
+    t = torch.tensor(objective.time_grid(settings.sampler.first_time, 1)[:1])
 
     def read(name: str) -> torch.Tensor:
         return torch.from_numpy(normalisation.forward(case.read(name).astype(np.float32)))
