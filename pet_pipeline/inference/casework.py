@@ -24,7 +24,6 @@ from pet_pipeline.inference.scoring import (
     Reading,
     Reference,
     load_reference,
-    onto,
     score_prediction,
 )
 from pet_pipeline.types import BoolArray, Float32Array
@@ -227,5 +226,5 @@ def _on_grid(path: Path, reference: Reference) -> Float32Array | None:
         return None
     volume = volume.canonical()
     if not volume.geometry.matches(reference.geometry, GRID_TOLERANCE_MM):
-        volume, _ = onto(volume, reference.geometry)
+        volume, _ = with_outside(volume, reference.geometry)
     return volume.data.astype("float32", order="C")

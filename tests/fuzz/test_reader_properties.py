@@ -202,7 +202,9 @@ BQ_PER_UNIT = {"Bq": 1.0, "kBq": 1e3, "MBq": 1e6, "GBq": 1e9, "mCi": 37e6}
 def test_the_words_of_a_sidecar_do_not_matter_to_suv(mbq: float, kg: float, seconds: float, unit: str) -> None:
     """BIDS's words in any unit of activity, and dcm2niix's, against the definition."""
     expected = kg * 1e3 / (mbq * 1e6 * 0.5 ** (seconds / 6586.2))
-    volume = Volume(np.full((2, 2, 2), 1.0 / expected, np.float32), Geometry.regular((2, 2, 2), (4.0, 4.0, 4.0)), Unit.UNKNOWN)
+    volume = Volume(
+        np.full((2, 2, 2), 1.0 / expected, np.float32), Geometry.regular((2, 2, 2), (4.0, 4.0, 4.0)), Unit.UNKNOWN
+    )
     times = {"Units": "Bq/mL", "PatientWeight": kg, "InjectionStart": -seconds, "ScanStart": 0.0}
     bids = {"InjectedRadioactivity": mbq * 1e6 / BQ_PER_UNIT[unit], "InjectedRadioactivityUnits": unit}
     for facts in ({**times, **bids}, {**times, "RadionuclideTotalDose": mbq * 1e6}):
