@@ -80,7 +80,7 @@ def held(target: Path) -> Iterator[None]:
 
 
 def clear_partials(*targets: Path) -> None:
-    """Remove what killed runs left of files and folders that they wrote; only for who keeps others from writing them."""
+    """Remove what killed runs left of these files and folders; only for who keeps others from writing them."""
     for target in targets:
         for left in target.parent.glob(f"{_PARTIAL}{glob.escape(target.name)}-*"):
             if left.is_dir():

@@ -169,15 +169,17 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
         jobs = _series_in(folder, output, tag, condition) or jobs
     if not jobs:
         dicom = (
-            "to look for DICOM too: pip install 'pet-pipeline[dicom]'" if _has_no_pydicom() else "no PET series (DICOM)"
+            "DICOM is not looked for: pip install 'pet-pipeline[dicom]'" if _no_pydicom() else "no PET series (DICOM)"
         )
-        raise UsageError(f"{folder}: nothing to read below it: no .nii or .nii.gz file; {dicom}")
+        raise UsageError(
+            f"{folder}: 0 NIfTI files (.nii, .nii.gz) found below it, {dicom}; give the folder of the scans"
+        )
     return jobs
 
 
 def _series_in(folder: Path, output: Path, tag: str, condition: Condition) -> list[Job]:
     """The PET series below a folder; what is left out is said. None are found where pydicom is not installed."""
-    if _has_no_pydicom():
+    if _no_pydicom():
         return []
     found = find_series(folder)
     pets = [series for series in found if series.modality == "PT" and not series.own]
@@ -190,7 +192,7 @@ def _series_in(folder: Path, output: Path, tag: str, condition: Condition) -> li
     return [_series_job(series, taken, folder, output, tag) for series in taken]
 
 
-def _has_no_pydicom() -> bool:
+def _no_pydicom() -> bool:
     return find_spec("pydicom") is None
 
 

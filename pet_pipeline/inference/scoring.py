@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pet_pipeline.data import resample
 from pet_pipeline.data.nifti import read, stem
+from pet_pipeline.data.resample import onto
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.case import Row, Truth, score_case
@@ -197,12 +197,12 @@ def score_prediction(pair: Pair, method: str, reference: Reference, reading: Rea
     return Predicted(volume, tuple(rows), tuple(warnings))
 
 
-def with_outside(volume: Volume, geometry: Geometry, *, nearest: bool = False) -> tuple[Volume, BoolArray]:
+def with_outside(volume: Volume, geometry: Geometry) -> tuple[Volume, BoolArray]:
     """The volume at the voxel centres of another grid, and where that grid lies outside the volume (0 there).
 
-    Linear interpolation, or the nearest voxel for labels. Nothing is averaged on the way to a coarser grid.
+    Linear interpolation. Nothing is averaged on the way to a coarser grid.
     """
-    moved = resample.onto(volume, geometry, nearest=nearest, linear=not nearest, outside=np.nan)
+    moved = onto(volume, geometry, linear=True, outside=np.nan)
     outside = np.isnan(moved.data)
     return moved.with_data(np.where(outside, np.float32(0.0), moved.data)), outside
 
@@ -245,7 +245,7 @@ def _labels(path: Path, reference: Volume, reading: Reading) -> tuple[IntArray, 
                 "the labels first, or let it be done by --resample (nearest voxel)"
             )
         warnings.append(f"{path.name} is resampled onto the reference's grid: nearest voxel")
-        volume, _ = with_outside(volume, reference.geometry, nearest=True)
+        volume = onto(volume, reference.geometry, nearest=True)
     labels = np.rint(volume.data).astype(np.int32)
     structures, notes = _structures(path, labels)
     return labels, structures, warnings + notes

@@ -32,15 +32,6 @@ def test_linear_resampling_meets_a_linear_field_and_says_what_lies_outside():
     assert not found.data[outside].any()
 
 
-def test_labels_take_the_nearest_voxel():
-    fine, coarse = Geometry.regular((8, 8, 8), (1.0, 1.0, 1.0)), Geometry.regular((4, 4, 4), (2.0, 2.0, 2.0))
-    labels = np.zeros(coarse.shape, dtype=np.float32)
-    labels[1:3] = 7
-    found, _ = with_outside(Volume(labels, coarse, Unit.LABEL), fine, nearest=True)
-    assert set(np.unique(found.data)) == {0.0, 7.0}
-    assert (found.data == 7).sum() == 4 * 8 * 8
-
-
 @pytest.fixture
 def pair(tmp_path) -> Pair:
     reference, other = Geometry.regular(SHAPE, (4.0, 4.0, 4.0)), Geometry.regular((20, 18, 12), (4.0, 4.0, 4.0))
