@@ -1,8 +1,8 @@
-"""Array aliases and the three views of a volume."""
+"""Array aliases, the three views of a volume, and how progress is told."""
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,22 @@ BoolArray = npt.NDArray[np.bool_]
 
 Preparation = Callable[[Float32Array, BoolArray], Float32Array]
 """(condition, body), both (x, y, z) -> the condition that the networks see."""
+
+
+class Ticker(Protocol):
+    """Counts finished pieces of a piece of work: called after each, with a word about it if there is one."""
+
+    def __call__(self, done: float = 1, note: str = "") -> None:
+        """Count `done` more pieces."""
+        ...
+
+
+class NamedTicker(Protocol):
+    """Counts those of several pieces of work at once."""
+
+    def __call__(self, name: str, done: float = 1, note: str = "") -> None:
+        """Count `done` more pieces of `name`."""
+        ...
 
 
 class View(Enum):

@@ -31,6 +31,16 @@ class Unit(StrEnum):
     UNKNOWN = "unknown"
 
 
+class PetUnit(StrEnum):
+    """What `convert pet` may write."""
+
+    SUV = "suv"
+    SUVLBM = "suvlbm"
+    SUVBSA = "suvbsa"
+    BQML = "bqml"
+    RELATIVE = "relative"
+
+
 def sigma_mm_from_fwhm_mm(fwhm_mm: float) -> float:
     """Standard deviation (mm) of a Gaussian from its full width at half maximum (mm)."""
     return fwhm_mm / FWHM_PER_SIGMA

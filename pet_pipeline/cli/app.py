@@ -1,5 +1,6 @@
 """The command `pet-pipeline`: wires the verbs, sets up logging, turns errors into exit statuses. Nothing else."""
 
+import io
 import logging
 import os
 import signal
@@ -84,6 +85,8 @@ def main() -> None:
     log = logging.getLogger("pet_pipeline")
     # Schedulers and shutdowns end a program so: it is left as at Ctrl-C, nothing half-written.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no UTF-8: it is shown escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(standalone_mode=False)
         if status == EXIT_INTERRUPTED:  # how typer passes an interrupt on

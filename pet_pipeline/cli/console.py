@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,8 +21,18 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-results = Console()
-messages = Console(stderr=True)
+if TYPE_CHECKING:
+    from pet_pipeline.types import NamedTicker, Ticker
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """The reader of stdout went away (`| head`): rich would end the program with status 1; `main` knows better."""
+        raise BrokenPipeError
+
+
+results = _Console()
+messages = _Console(stderr=True)
 
 PLAIN_INTERVAL_S = 10.0
 """Where there is no terminal, progress is a plain line at most this often."""
@@ -50,31 +60,15 @@ def print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=2, default=str) + "\n")
 
 
-class Ticker(Protocol):
-    """What `progress` yields: call it after each finished piece, with a word about it if there is one."""
-
-    def __call__(self, done: float = 1, note: str = "") -> None:
-        """Count `done` more pieces."""
-        ...
-
-
 @contextmanager
-def progress(description: str, total: float) -> Iterator[Ticker]:
+def progress(description: str, total: float) -> "Iterator[Ticker]":
     """A progress bar with an estimate on a terminal, plain lines elsewhere."""
     with bars({description: total}) as tick:
         yield partial(tick, description)
 
 
-class NamedTicker(Protocol):
-    """What `bars` yields: call it with the bar's name after each finished piece."""
-
-    def __call__(self, name: str, done: float = 1, note: str = "") -> None:
-        """Count `done` more pieces of `name`."""
-        ...
-
-
 @contextmanager
-def bars(totals: Mapping[str, float]) -> Iterator[NamedTicker]:
+def bars(totals: Mapping[str, float]) -> "Iterator[NamedTicker]":
     """Several progress bars at once, name -> total; plain lines where there is no terminal."""
     if messages.is_terminal:
         with Progress(

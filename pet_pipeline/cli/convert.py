@@ -8,6 +8,7 @@ import typer
 
 from pet_pipeline.cli import choices
 from pet_pipeline.cli.cases import report
+from pet_pipeline.units import PetUnit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,16 +26,6 @@ class To(StrEnum):
     INTERFILE = "interfile"
     HU = "hu"
     DICOM = "dicom"
-
-
-class PetUnit(StrEnum):
-    """What a written PET value means."""
-
-    SUV = "suv"
-    SUVLBM = "suvlbm"
-    SUVBSA = "suvbsa"
-    BQML = "bqml"
-    RELATIVE = "relative"
 
 
 @app.command("pet")
@@ -68,14 +59,11 @@ def convert_pet(
     _refuse_name(source, out)
     text = None if frame is None else str(frame)
     reading = choices.input_options(input_unit, None, weight_kg, dose_mbq, minutes, False, None, text, scale)
-    wanted = None if unit is None else pet_conversion.PetUnit(unit.value)
     _run(
         source,
         out,
         json,
-        lambda: pet_conversion.convert_pet(
-            source, out, unit=wanted, series=series, reading=reading, overwrite=overwrite
-        ),
+        lambda: pet_conversion.convert_pet(source, out, unit=unit, series=series, reading=reading, overwrite=overwrite),
     )
 
 

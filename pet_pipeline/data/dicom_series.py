@@ -63,7 +63,7 @@ def read_series(folder: Path, modality: str) -> Series:
 
 def copies_warning(series: SeriesFiles) -> tuple[str, ...]:
     """A line about files that are there twice; none where there are none."""
-    return (f"{series.copies} files are copies of others: left out",) if series.copies else ()
+    return (f"copies of other files left out: {series.copies}",) if series.copies else ()
 
 
 def rescaled(

@@ -62,7 +62,7 @@ def held(target: Path) -> Iterator[None]:
     Raises:
         UsageError: another process holds it, or its folder cannot be written.
     """
-    lock = target.with_name(f".{target.name}.lock")
+    lock = lock_path(target)
     with _told_of(target):
         absent = [folder for folder in target.parents if not folder.exists()]
         descriptor = _locked(lock)
@@ -79,17 +79,19 @@ def held(target: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def clear_partials(target: Path) -> None:
-    """Remove the temporary files of `target` that killed runs left; only for who keeps others from writing it."""
-    for left in target.parent.glob(f"{_PARTIAL}{glob.escape(target.name)}-*"):
-        left.unlink(missing_ok=True)
+def clear_partials(*targets: Path) -> None:
+    """Remove what killed runs left of these files and folders; only for who keeps others from writing them."""
+    for target in targets:
+        for left in target.parent.glob(f"{_PARTIAL}{glob.escape(target.name)}-*"):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
-def clear_hold(target: Path) -> None:
-    """Remove what is left of the hold of a run that was killed just when `target` was whole."""
-    if target.with_name(f".{target.name}.lock").exists():
-        with suppress(UsageError), held(target):
-            pass
+def lock_path(target: Path) -> Path:
+    """What `held` locks; it is there while `target` is held, and after a run that was killed."""
+    return target.with_name(f".{target.name}.lock")
 
 
 def _locked(lock: Path) -> int | None:
@@ -151,7 +153,7 @@ def whole_folder(folder: Path, replaced: str | None = None) -> Iterator[Path]:
         if not all(replaced and re.fullmatch(replaced, name) for name in there):
             raise UsageError(f"{folder}: exists and is not empty; needed is a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{folder.name}-", dir=folder.parent))
     try:
         yield temporary
         temporary.chmod(0o755)

@@ -156,7 +156,7 @@ class Manifest:
         """Write the table, whole or not at all, with paths relative to its folder.
 
         Raises:
-            UsageError: a value holds a tab or a line break.
+            UsageError: a value holds a tab or a line break, or is the name of a file that is no UTF-8.
         """
         folder = path.resolve().parent
         checksums = [c for c in PATH_COLUMNS if any(c in case.checksums for case in self.cases)]
@@ -173,8 +173,11 @@ class Manifest:
             )
         for row, cells in enumerate(lines):
             for cell in cells:
-                if any(c in cell for c in "\t\n\r"):
-                    raise UsageError(f"{path}, row {row}: {cell!r} holds a tab or a line break; needed is plain text")
+                if any(c in "\t\n\r" or "\ud800" <= c <= "\udfff" for c in cell):
+                    raise UsageError(
+                        f"{path}, row {row}: {cell!r} holds a tab, a line break or bytes that are no UTF-8; needed is "
+                        "plain text: rename what is called so"
+                    )
         write_text(path, "".join("\t".join(cells) + "\n" for cells in lines))
 
     def select(

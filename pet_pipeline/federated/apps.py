@@ -15,7 +15,7 @@ from pet_pipeline.federated.codec import decode_order, encode_reply
 from pet_pipeline.federated.fleet import GridFleet
 from pet_pipeline.federated.rounds import Coordinator
 from pet_pipeline.federated.site import Site
-from pet_pipeline.training.session import Ticker
+from pet_pipeline.types import Ticker
 
 SITE_FILE = "site-file"
 """Key of the node's configuration: the path of `site.yaml`."""

@@ -4,22 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from pet_pipeline.configs.federated import FederatedSettings, SiteSettings
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated.exchange import Failure, Order, Reply
 from pet_pipeline.federated.site import Site
-from pet_pipeline.training.session import Progress, Ticker
-
-
-class SiteTicker(Protocol):
-    """Counts a site's finished training steps."""
-
-    def __call__(self, name: str, done: float = 1, note: str = "") -> None:
-        """Count `done` more steps of the site `name`."""
-        ...
+from pet_pipeline.training.session import Progress
+from pet_pipeline.types import NamedTicker, Ticker
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,7 @@ def divide(manifest: Manifest, sites: int) -> dict[str, Manifest]:
 
 
 def make_sites(
-    manifests: Mapping[str, Manifest], folder: Path, settings: FederatedSettings, *, workers: int, tick: SiteTicker
+    manifests: Mapping[str, Manifest], folder: Path, settings: FederatedSettings, *, workers: int, tick: NamedTicker
 ) -> dict[str, Site]:
     """Sites for a simulation, each with a folder and a manifest of its own below `folder`; they permit everything."""
     sites = {}
@@ -112,7 +104,7 @@ def steps_a_site(settings: FederatedSettings) -> int:
     return learning + settings.personal_steps * len(settings.phases[-1])
 
 
-def _of_site(name: str, tick: SiteTicker) -> Progress:
+def _of_site(name: str, tick: NamedTicker) -> Progress:
     """Progress of a site's work: training steps move its bar, all else only its note."""
 
     @contextmanager

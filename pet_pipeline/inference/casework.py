@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pet_pipeline.data.bids_sidecars import is_simulated
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.nifti import read, stem
+from pet_pipeline.data.resample import onto
 from pet_pipeline.errors import PetPipelineError
 from pet_pipeline.evaluation import report
 from pet_pipeline.evaluation.case import Row
@@ -24,7 +25,6 @@ from pet_pipeline.inference.scoring import (
     Reading,
     Reference,
     load_reference,
-    onto,
     score_prediction,
 )
 from pet_pipeline.types import BoolArray, Float32Array
@@ -227,5 +227,5 @@ def _on_grid(path: Path, reference: Reference) -> Float32Array | None:
         return None
     volume = volume.canonical()
     if not volume.geometry.matches(reference.geometry, GRID_TOLERANCE_MM):
-        volume, _ = onto(volume, reference.geometry)
+        volume = onto(volume, reference.geometry, linear=True)
     return volume.data.astype("float32", order="C")

@@ -110,7 +110,7 @@ def convert_mumap(
             warnings += write_series(target, pseudo_ct(mumap, kvp), kvp=kvp, pet=pet, keep_ids=keep_ids)
             facts["files"] = _files(sorted(target.iterdir()))
     except PetPipelineError:  # refused: nothing is written, nothing is claimed
-        sidecar.claim_path(target).unlink(missing_ok=True)
+        sidecar.unclaim(target)
         raise
     content = {
         "input": {

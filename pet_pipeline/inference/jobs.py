@@ -12,6 +12,7 @@ from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import files_below, stem
 from pet_pipeline.errors import UsageError
+from pet_pipeline.inference.outcomes import sidecar_path
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Job:
     @property
     def sidecar(self) -> Path:
         """The output's sidecar, written last."""
-        return self.target.with_name(stem(self.target) + ".json")
+        return sidecar_path(self.target)
 
     @property
     def confidence(self) -> Path:
@@ -83,6 +84,12 @@ class Job:
     def companions(self) -> tuple[Path, ...]:
         """The files that may stand beside the result, if they are wanted."""
         return self.confidence, self.deviation, self.regions
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """All files and folders that a run may write for this job."""
+        images = (self.target, *self.companions)
+        return *images, *map(sidecar_path, images), self.dicom_folder, self.deviation_dicom_folder
 
     @property
     def deviation_dicom_folder(self) -> Path:
@@ -169,15 +176,18 @@ def _in_folder(folder: Path, output: Path, tag: str, condition: Condition) -> li
     if all(stem(job.source).endswith(results) for job in jobs):  # none, or results of series
         jobs = _series_in(folder, output, tag, condition) or jobs
     if not jobs:
+        dicom = (
+            "DICOM is not looked for: pip install 'pet-pipeline[dicom]'" if _no_pydicom() else "no PET series (DICOM)"
+        )
         raise UsageError(
-            f"{folder}: 0 NIfTI files found below it (looked for .nii and .nii.gz) and no PET series (needs pydicom)"
+            f"{folder}: 0 NIfTI files (.nii, .nii.gz) found below it, {dicom}; give the folder of the scans"
         )
     return jobs
 
 
 def _series_in(folder: Path, output: Path, tag: str, condition: Condition) -> list[Job]:
     """The PET series below a folder; what is left out is said. None are found where pydicom is not installed."""
-    if find_spec("pydicom") is None:
+    if _no_pydicom():
         return []
     found = find_series(folder)
     pets = [series for series in found if series.modality == "PT" and not series.own]
@@ -188,6 +198,10 @@ def _series_in(folder: Path, output: Path, tag: str, condition: Condition) -> li
         if series not in taken:
             log.warning("%s: left out: %s", series.folder, series.label)
     return [_series_job(series, taken, folder, output, tag) for series in taken]
+
+
+def _no_pydicom() -> bool:
+    return find_spec("pydicom") is None
 
 
 def _series_job(series: SeriesFiles, taken: Sequence[SeriesFiles], folder: Path, output: Path, tag: str) -> Job:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,7 @@ from pet_pipeline.inference import sidecar
 from pet_pipeline.inference.intake import scaled, take_in
 from pet_pipeline.inference.options import InputOptions
 from pet_pipeline.inference.outcomes import Outcome, is_finished, sidecar_path, without_model
-from pet_pipeline.units import Unit
-
-
-class PetUnit(StrEnum):
-    """What a written value means."""
-
-    SUV = "suv"
-    SUVLBM = "suvlbm"
-    SUVBSA = "suvbsa"
-    BQML = "bqml"
-    RELATIVE = "relative"
-
+from pet_pipeline.units import PetUnit, Unit
 
 _UNITS = {
     PetUnit.SUV: "g/mL", PetUnit.SUVLBM: "g/mL (SUVlbm)", PetUnit.SUVBSA: "cm2/mL (SUVbsa)", PetUnit.BQML: "Bq/mL",

@@ -10,6 +10,7 @@ import numpy as np
 
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.nifti import read, stem
+from pet_pipeline.data.resample import onto
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.case import Row, Truth, score_case
@@ -158,7 +159,7 @@ def load_labels(path: Path, geometry: Geometry, reading: Reading) -> tuple[IntAr
                 "first (nearest voxel), or let evaluate do it by --resample"
             )
         warnings.append(f"{path.name} is resampled onto the reference's grid: nearest voxel")
-        volume, _ = onto(volume, geometry, nearest=True)
+        volume = onto(volume, geometry, nearest=True)
     labels = np.rint(volume.data).astype(np.int32)
     structures, notes = _structures(path, labels)
     return labels, structures, warnings + notes
@@ -184,7 +185,7 @@ def load_prediction(
             )
         line = f"{path.name} is resampled onto the reference's grid, linearly: "
         warnings.append(line + _difference(volume.geometry, reference.geometry))
-        volume, outside = onto(volume, reference.geometry)
+        volume, outside = with_outside(volume, reference.geometry)
         true = reference.truth.reference
         lost = float(np.abs(true[outside]).sum(dtype=np.float64) / np.abs(true).sum(dtype=np.float64))
         if lost > LEAST_OUTSIDE:
@@ -243,25 +244,14 @@ def _intervals(pair: Pair, method: str, truth: Truth, regions: Container[str]) -
     return score_intervals(pair.case_id, method, read_table(table), reference), []
 
 
-def onto(volume: Volume, geometry: Geometry, *, nearest: bool = False) -> tuple[Volume, BoolArray]:
+def with_outside(volume: Volume, geometry: Geometry) -> tuple[Volume, BoolArray]:
     """The volume at the voxel centres of another grid, and where that grid lies outside the volume (0 there).
 
-    Linear interpolation, or the nearest voxel for labels. Nothing is averaged on the way to a coarser grid.
+    Linear interpolation. Nothing is averaged on the way to a coarser grid.
     """
-    from scipy.ndimage import affine_transform
-
-    index = np.linalg.inv(volume.geometry.affine) @ geometry.affine  # voxel there -> voxel here
-    data = affine_transform(
-        volume.data, index[:3, :3], index[:3, 3], output_shape=geometry.shape, order=0 if nearest else 1,
-        mode="nearest", prefilter=False,
-    )  # fmt: skip
-    outside = np.zeros(geometry.shape, dtype=np.bool_)
-    x, y, z = np.ogrid[: geometry.shape[0], : geometry.shape[1], : geometry.shape[2]]
-    for axis, count in enumerate(volume.geometry.shape):
-        place = index[axis, 0] * x + index[axis, 1] * y + index[axis, 2] * z + index[axis, 3]
-        outside |= (place < -0.5 - 1e-6) | (place > count - 0.5 + 1e-6)
-    data[outside] = 0.0
-    return Volume(data, geometry, volume.unit), outside
+    moved = onto(volume, geometry, linear=True, outside=np.nan)
+    outside = np.isnan(moved.data)
+    return moved.with_data(np.where(outside, np.float32(0.0), moved.data)), outside
 
 
 def read_structures(table: Path) -> tuple[Structure, ...]:

@@ -67,5 +67,10 @@ def is_claimed(target: Path, content: Mapping[str, Any]) -> bool:
 def finish(sidecar: Path, target: Path, content: Mapping[str, Any]) -> None:
     """Write the sidecar, last of all, and give the claim back."""
     write_json(sidecar, content)
+    unclaim(target)
+
+
+def unclaim(target: Path) -> None:
+    """Give the claim back; what runs killed on the way to theirs have left goes, too."""
     claim_path(target).unlink(missing_ok=True)
     clear_partials(claim_path(target))

@@ -19,15 +19,7 @@ from pet_pipeline.models.registry import build
 from pet_pipeline.seeding import derive_seed
 from pet_pipeline.training.loop import LoopSettings, Stage, run
 from pet_pipeline.training.processes import ALONE, Processes
-
-
-class Ticker(Protocol):
-    """Counts finished pieces of a piece of work."""
-
-    def __call__(self, done: float = 1, note: str = "") -> None:
-        """Count `done` more pieces."""
-        ...
-
+from pet_pipeline.types import Ticker
 
 C = TypeVar("C")
 

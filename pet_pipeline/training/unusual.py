@@ -5,7 +5,7 @@ other correction, organs' uptake drawn anew. So it needs no unusual scan, and it
 with flips forgets. It sees sketches alone (`data/sketch.py`), with noise of any amount, so that noise is no hint.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial

@@ -166,7 +166,7 @@ def test_a_file_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     (folder / "copy" / "IM88").write_bytes((folder / "IM88").read_bytes())
     series = read_series(folder, "CT")
     assert series.volume.data.shape[2] == SLICES
-    assert series.warnings == ("1 files are copies of others: left out",)
+    assert series.warnings == ("copies of other files left out: 1",)
 
 
 def test_uneven_slices_are_interpolated_and_said(tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ def test_one_participant_may_have_many_cases_in_one_split(tmp_path: Path) -> Non
     assert [c.participant_id for c in Manifest.load(path).cases] == ["p", "p"]
 
 
-def test_tabs_are_never_written(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="tab or a line break"):
-        Manifest(tmp_path, (case(tmp_path, 1, scanner="a\tb"),)).save(tmp_path / "manifest.tsv")
+@pytest.mark.parametrize("scanner", ["a\tb", "a\nb", "Osnabr\udcfcck"])
+def test_what_is_no_cell_is_never_written(scanner: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds a tab, a line break or bytes that are no UTF-8"):
+        Manifest(tmp_path, (case(tmp_path, 1, scanner=scanner),)).save(tmp_path / "manifest.tsv")
     assert not (tmp_path / "manifest.tsv").exists()

@@ -18,11 +18,12 @@ from pet_pipeline.inference.batch import run
 from pet_pipeline.inference.intake import Intake, take_in
 from pet_pipeline.inference.jobs import MUMAP_TAG, Job, collect
 from pet_pipeline.inference.options import InputOptions, RelativeScale, TranslateOptions
-from pet_pipeline.inference.pet_conversion import PetUnit, convert_pet
+from pet_pipeline.inference.pet_conversion import convert_pet
 from pet_pipeline.inference.procedure import Made
 from pet_pipeline.inference.scale_fit import fit_scale, read_scale
 from pet_pipeline.inference.translating import DicomOut, TranslateWork, with_dicom
 from pet_pipeline.inference.translator import Translator
+from pet_pipeline.units import PetUnit
 
 pytest.importorskip("pydicom")
 

@@ -8,7 +8,7 @@ from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.inference.pairing import Pair
-from pet_pipeline.inference.scoring import Reading, load_prediction, load_reference, onto
+from pet_pipeline.inference.scoring import Reading, load_prediction, load_reference, with_outside
 from pet_pipeline.units import Unit
 
 SHAPE = (20, 18, 16)
@@ -24,21 +24,12 @@ def _ramp(geometry: Geometry) -> np.ndarray:
 def test_linear_resampling_meets_a_linear_field_and_says_what_lies_outside():
     fine = Geometry.regular((40, 36, 32), (2.5, 2.5, 2.5))
     coarse = Geometry.regular((24, 18, 16), (5.0, 5.0, 5.0))  # two voxels wider than the fine one at each end of x
-    found, outside = onto(Volume(_ramp(fine), fine, Unit.SUV), coarse)
+    found, outside = with_outside(Volume(_ramp(fine), fine, Unit.SUV), coarse)
     assert outside[:2].all()
     assert outside[-2:].all()
     assert not outside[2:-2].any()
     np.testing.assert_allclose(found.data[~outside], _ramp(coarse)[~outside], atol=1e-4)
     assert not found.data[outside].any()
-
-
-def test_labels_take_the_nearest_voxel():
-    fine, coarse = Geometry.regular((8, 8, 8), (1.0, 1.0, 1.0)), Geometry.regular((4, 4, 4), (2.0, 2.0, 2.0))
-    labels = np.zeros(coarse.shape, dtype=np.float32)
-    labels[1:3] = 7
-    found, _ = onto(Volume(labels, coarse, Unit.LABEL), fine, nearest=True)
-    assert set(np.unique(found.data)) == {0.0, 7.0}
-    assert (found.data == 7).sum() == 4 * 8 * 8
 
 
 @pytest.fixture
