@@ -21,8 +21,8 @@ OFFSET = 0.01
 """Added to a sign before its logarithm, in multiples of the scale: what is smaller tells nothing more."""
 
 PLACES = (0.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9, 100.0)
-"""Percentiles of a sign at which its curve bends. The hottest hundredth, lesions and organs of excretion, needs bends of
-its own: with none above 98 the 80 % interval covered half of the voxels above SUV 4."""
+"""Percentiles of a sign at which its curve bends. The hottest hundredth, lesions and organs of excretion, needs bends
+of its own: with none above 98 the 80 % interval covered half of the voxels above SUV 4."""
 
 RIDGE = 1e-3
 """Of the bends, in multiples of their own information: keeps apart what two signs say alike."""
