@@ -30,6 +30,7 @@ from pet_pipeline.training.folds import Fold, assign
 from pet_pipeline.training.loop import Stage
 from pet_pipeline.training.seen import cases_seen, seen_ranges
 from pet_pipeline.training.session import Progress, Session, claim, fresh, spread_out
+from pet_pipeline.training.unusual import teach
 from pet_pipeline.training.validation import denoiser_figures, prior_figures
 from pet_pipeline.types import View
 
@@ -126,7 +127,8 @@ def train_model(
         recipe=recipe or f"pet-pipeline train {task}",
     )
     model = folder / "model"
-    save_folder(model, description, networks)
+    saved = save_folder(model, description, networks)
+    teach(saved, manifest, model, folder / "stages" / "unusual", progress=progress, workers=workers)
     return model
 
 
