@@ -16,7 +16,7 @@ from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.inference.calibration import calibrate_spread, calibration_cases
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.devices import describe
-from pet_pipeline.models.weights import describe_anew, load_folder, network, save_folder
+from pet_pipeline.models.weights import describe_anew, load_folder, network, save_folder, unusual_network
 from pet_pipeline.simulation.cohort import simulate_cohort
 from pet_pipeline.training.madm import Task, train_model
 
@@ -126,6 +126,9 @@ def make(recipe: Recipe, description: str, output: str) -> None:
     changes = {"figures": figures_of(given), "training": training, "intended_use": recipe.intended_use}
     networks = {role: network(folder, role) for role in folder.description.networks}
     target = target_of(given, recipe.name)
-    save_folder(target, folder.description.model_copy(update=changes), networks, dtype="float16")
+    save_folder(
+        target, folder.description.model_copy(update=changes), networks, dtype="float16",
+        unusual=unusual_network(folder),
+    )  # fmt: skip
     calibrate(target, cohort)
     announce(target)

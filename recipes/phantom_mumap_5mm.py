@@ -17,7 +17,7 @@ from pet_pipeline.cli.console import progress
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.mumap import MumapTrainingSettings
 from pet_pipeline.inference.defaults import DEFAULT_MUMAP_MODEL
-from pet_pipeline.models.weights import bank_path, load_folder, network, save_folder
+from pet_pipeline.models.weights import bank_path, load_folder, network, save_folder, unusual_network
 from pet_pipeline.training.mumap import train_mumap
 
 BASELINES = ("unet", "our", "diffusion")
@@ -56,7 +56,7 @@ def main() -> None:
     )
     networks = {role: network(model, role) for role in description.networks}
     target = target_of(arguments, DEFAULT_MUMAP_MODEL)
-    save_folder(target, description, networks, dtype="float16", bank=bank_path(model))
+    save_folder(target, description, networks, dtype="float16", bank=bank_path(model), unusual=unusual_network(model))
     announce(target)
 
 

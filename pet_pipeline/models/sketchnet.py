@@ -1,4 +1,4 @@
-"""A small network that looks at the sketch of an input and says whether it is as usual, or unusual in a way it knows."""
+"""A small network that looks at the sketch of an input and says in which way, if any, it is unusual."""
 
 import torch
 import torch.nn.functional as F
@@ -46,5 +46,5 @@ class SketchNet(nn.Module):
     @torch.no_grad()
     def scores(self, sketch: Tensor) -> Tensor:
         """Log-odds of each kind against the usual (kinds,) of one sketch (2, x, y, z)."""
-        usual, *kinds = self(sketch.unsqueeze(0))[0].float()
-        return torch.stack(kinds) - usual
+        logits: Tensor = self(sketch.unsqueeze(0))[0]
+        return logits[1:] - logits[0]

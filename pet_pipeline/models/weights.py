@@ -151,6 +151,7 @@ def save_folder(
     *,
     dtype: WeightType = "float32",
     bank: Path | None = None,
+    unusual: SketchNet | None = None,
 ) -> ModelFolder:
     """Write a model folder; it appears whole, in place of an older one of that name.
 
@@ -161,6 +162,7 @@ def save_folder(
         card: text of the model card (Markdown); None: written from the description.
         dtype: precision on disk.
         bank: the population bank of a mu-map model, copied into the folder.
+        unusual: the network of the description's `unusual`; without it the model tells no unusual input.
 
     Raises:
         ModelError: a network that the registry does not know, or a weight that `dtype` cannot hold.
@@ -168,8 +170,11 @@ def save_folder(
     with _staged(path) as staging:
         staging.mkdir()
         entries = {role: _save_network(staging, role, module, dtype) for role, module in networks.items()}
-        # the network of unusual inputs is no part of these: `with_unusual` adds it to a folder that is there
-        description = description.model_copy(update={"networks": entries, "unusual": None})
+        watch = None
+        if unusual is not None and description.unusual is not None:
+            entry = _save_network(staging, UNUSUAL, unusual, "float16")
+            watch = description.unusual.model_copy(update={"network": entry})
+        description = description.model_copy(update={"networks": entries, "unusual": watch})
         if bank is not None and description.mumap is not None and description.mumap.bank is not None:
             shutil.copyfile(bank, staging / description.mumap.bank.file)
         (staging / CARD_FILE).write_text(model_card(description) if card is None else card, encoding="utf-8")

@@ -34,6 +34,7 @@ from pet_pipeline.training.loop import Stage
 from pet_pipeline.training.processes import ALONE, Processes
 from pet_pipeline.training.seen import cases_seen, seen_ranges
 from pet_pipeline.training.session import Progress, Session, claim, fresh, seeded, spread_out
+from pet_pipeline.training.unusual import teach
 from pet_pipeline.training.validation import denoiser_figures, prior_figures
 from pet_pipeline.types import View
 
@@ -142,7 +143,8 @@ def train_model(
         demonstration=manifest.simulated,
         recipe=recipe or f"pet-pipeline train {task}",
     )
-    save_folder(model, description, networks)
+    saved = save_folder(model, description, networks)
+    teach(saved, manifest, model, folder / "stages" / "unusual", progress=progress, workers=workers)
     return model
 
 

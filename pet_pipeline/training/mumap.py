@@ -35,7 +35,7 @@ from pet_pipeline.errors import UsageError
 from pet_pipeline.models.devices import Compute, choose
 from pet_pipeline.models.memory import keep_freed_memory
 from pet_pipeline.models.registry import parameter_count
-from pet_pipeline.models.weights import load_folder, network, save_folder
+from pet_pipeline.models.weights import load_folder, network, save_folder, unusual_network
 from pet_pipeline.mumap.building import build_bank
 from pet_pipeline.mumap.population import Bank
 from pet_pipeline.physics.water import preparation
@@ -47,6 +47,7 @@ from pet_pipeline.training.mumap_estimates import confidence_floor, write_estima
 from pet_pipeline.training.mumap_steps import mumap_batch, mumap_figures, mumap_loss
 from pet_pipeline.training.seen import cases_seen, seen_ranges
 from pet_pipeline.training.session import Progress, Session, claim, fresh, spread_out
+from pet_pipeline.training.unusual import teach
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +156,8 @@ def train_mumap(
         recipe=recipe or f"pet-pipeline train mumap --set method={settings.method}",
     )
     model = folder / "model"
-    save_folder(model, description, networks, bank=None if bank is None else this.bank)
+    saved = save_folder(model, description, networks, bank=None if bank is None else this.bank)
+    teach(saved, manifest, model, folder / "stages" / "unusual", progress=progress, workers=workers)
     return model
 
 
@@ -356,5 +358,5 @@ def _train_diffusion(
         update={"task": "mumap", "mumap": MumapDescription(method="diffusion", stages=1)}
     )
     networks = {role: network(trained, role) for role in description.networks}
-    save_folder(folder / "model", description, networks)
+    save_folder(folder / "model", description, networks, unusual=unusual_network(trained))
     return folder / "model"

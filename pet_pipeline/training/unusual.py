@@ -5,6 +5,7 @@ other correction, organs' uptake drawn anew. So it needs no unusual scan, and it
 with flips forgets. It sees sketches alone (`data/sketch.py`), with noise of any amount, so that noise is no hint.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from pet_pipeline.training.loop import Batch, LoopSettings, Stage, run
 from pet_pipeline.training.seen import BOX_MULTIPLE
 from pet_pipeline.training.session import Progress, fresh
 from pet_pipeline.types import Float32Array, FloatArray
+
+log = logging.getLogger(__name__)
 
 AXIS: Mapping[Kind, int] = {"left_right_swapped": 1, "back_to_front": 2, "upside_down": 3}
 """Axis of a sketch (2, x, y, z) along which the body is turned over."""
@@ -100,6 +103,7 @@ def teach(
     description = folder.description
     people = {split: _participants(manifest, split, description.condition) for split in ("train", "val")}
     if len(people["train"]) < settings.least_participants or not people["val"]:
+        log.info("too few participants to know what is usual: no network for unusual inputs")
         return None
     read = partial(sketched, grid=description.grid, condition=description.condition)
     with progress("sketches", sum(map(len, people.values()))) as tick, ThreadPoolExecutor(workers) as pool:
@@ -174,11 +178,10 @@ def draw(people: Sequence[Sketched], kinds: Sequence[Kind], settings: UnusualSet
         rng.random(settings.optimiser.batch) < 1 / 3, 0, rng.integers(1, 1 + len(kinds), settings.optimiser.batch)
     )
     sketches = []
-    for number, label in enumerate(labels):
+    for label in labels:
         kind = None if label == 0 else kinds[label - 1]
         able = [one for one in people if can_show(one, kind)]
         sketches.append(example(able[rng.integers(len(able))], kind, rng))
-        labels[number] = label
     return {"sketch": padded(sketches), "kind": torch.from_numpy(labels)}
 
 
@@ -198,7 +201,10 @@ def example(one: Sketched, kind: Kind | None, rng: np.random.Generator) -> Float
     if kind == "other_uptake":
         assert one.organs is not None
         factors = LARGEST_FACTOR ** rng.uniform(-1.0, 1.0, len(one.organs)) - 1.0
-        factors *= rng.random(len(one.organs)) < REDRAWN
+        redrawn = rng.random(len(one.organs)) < REDRAWN
+        if not redrawn.any():
+            redrawn[rng.integers(len(redrawn))] = True
+        factors *= redrawn
         activity = activity * (1.0 + np.tensordot(factors.astype(np.float32), one.organs, axes=1))
     cells = body.shape[2]
     if cells > LEAST_CELLS and rng.random() < 0.5:
@@ -210,7 +216,7 @@ def example(one: Sketched, kind: Kind | None, rng: np.random.Generator) -> Float
     noise = rng.standard_normal((2, *body.shape), dtype=np.float32)
     noisy = np.sinh(activity) * (1.0 + np.float32(relative) * noise[0]) + np.float32(absolute) * noise[1] * body
     made = np.stack([np.arcsinh(noisy), body])
-    return np.flip(made, AXIS[kind]) if kind in AXIS else made
+    return np.flip(made, AXIS[kind]) if kind is not None and kind in AXIS else made
 
 
 def padded(sketches: Sequence[Float32Array]) -> Tensor:
@@ -241,10 +247,13 @@ def usual_scores(network: SketchNet, people: Sequence[Sketched]) -> FloatArray:
 def joint_limits(scores: FloatArray, false_alarms: float) -> list[float]:
     """Limits of the kinds, each the same quantile of its own scores, beyond any of which that share of inputs lies.
 
+    None is below 0: an input that is likelier usual than of that kind is no alarm, however rare its score.
+
     Args:
         scores: of usual inputs that were not learnt from (inputs, kinds).
         false_alarms: share of inputs with an alarm of any kind.
     """
+    scores = np.maximum(scores, 0.0)
     tails = (scores[np.newaxis] >= scores[:, np.newaxis]).mean(axis=1).min(axis=1)
     level = float(np.quantile(tails, false_alarms, method="higher"))
     return [float(limit) for limit in np.quantile(scores, 1.0 - level, axis=0, method="higher")]
