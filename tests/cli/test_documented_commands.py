@@ -168,6 +168,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path
         nib.save(nib.Nifti1Image(mu, place), root / f"{name}.nii.gz")
     hu = np.where(mu > 0.0, 20.0, -1000.0) + np.random.default_rng(0).normal(0.0, 5.0, mu.shape)
     nib.save(nib.Nifti1Image(hu.astype(np.float32), place), root / "ct.nii.gz")
+    nib.save(nib.Nifti1Image((body > 3.0).astype(np.int16), place), root / "lesions_dseg.nii.gz")
     for folder in ("SERIES", "EXPORT/one", "FOLDER_OF_THE_PET"):
         write_series(root / folder, body / SUV_PER_BQML)
     shutil.copytree(tiny_model, root / "runs" / "first" / "model")

@@ -126,10 +126,10 @@ def test_one_bad_file_does_not_stop_the_rest(
     make_pet("in/d_odd.nii.gz")
     real = Translator.translate
 
-    def fragile(self: Translator, volume: object, options: object, case_id: str) -> object:
+    def fragile(self: Translator, volume: object, options: object, case_id: str, **rest: object) -> object:
         if case_id == "d_odd":
             raise ZeroDivisionError("a defect of ours")
-        return real(self, volume, options, case_id)  # type: ignore[arg-type]
+        return real(self, volume, options, case_id, **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Translator, "translate", fragile)
     results = run(collect([tmp_path / "in"], tmp_path / "out"), _work(translator, steps=1))
