@@ -244,10 +244,10 @@ def paths_table(cases: dict[int, Sequence[Measured]]) -> str:
     return "\n".join(lines)
 
 
-def interleaved(cohorts: Path, most: int) -> list[tuple[str, Case]]:
+def interleaved(cohorts: Path, names: Sequence[str], most: int) -> list[tuple[str, Case]]:
     """Test cases with their lesions: a patient of every cohort in turn, each with all its doses."""
     queues = []
-    for name in TEST:
+    for name in names:
         cases = [c for c in Manifest.load(cohorts / name / "manifest.tsv").cases if "lesion_free_of" not in c.extra]
         patients = list(dict.fromkeys(case.participant_id for case in cases))[:most]
         queues.append([(name, [case for case in cases if case.participant_id == one]) for one in patients])
@@ -260,6 +260,7 @@ def main() -> None:
     parser.add_argument("--model", default="phantom-fdg-5mm", help="calibrated for one path")
     parser.add_argument("--cohorts", type=Path, required=True, help="folder of the test cohorts")
     parser.add_argument("--output", type=Path, default=Path("build/uncertainty"))
+    parser.add_argument("--tests", nargs="+", default=TEST, help="of the cohorts")
     parser.add_argument("--patients", type=int, default=20, help="of each test cohort")
     parser.add_argument("--doses", type=float, nargs="+", default=[5.0, 100.0], help="percent")
     parser.add_argument("--many", type=int, default=8, help="paths that are compared with one")
@@ -283,7 +284,7 @@ def main() -> None:
             or (case.case_id in mine and time.monotonic() - start < arguments.seconds)
         ]
 
-    test = [(n, c) for n, c in interleaved(arguments.cohorts, arguments.patients) if c.dose in arguments.doses]
+    test = [(n, c) for n, c in interleaved(arguments.cohorts, arguments.tests, arguments.patients) if c.dose in arguments.doses]
     single = measured(test, 1)
     low = [(name, case) for name, case in test if name == TEST[0] and case.dose < 100.0][: arguments.many_cases]
     many = measured(low, arguments.many)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,10 @@ BUILTIN = Path(__file__).resolve().parents[1] / "pet_pipeline" / "models" / "bui
 
 MOST_MB = 20.0
 
-CALIBRATION_CASES = 24
-"""Translations by which a built-in model is calibrated: two of each of twelve validation patients, at other doses."""
+VALIDATION_CASES, UNSEEN_CASES = 24, 16
+"""Translations by which a built-in model is calibrated: of the validation patients of its own cohort, and of every
+cohort of which it has learnt from nobody: twelve validation patients alone are few, and those of cohort-train are thin
+(mean BMI 24, of all patients 27)."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,17 @@ def parser_of(description: str, output: str, cohort: str, config: str) -> argpar
     parser.add_argument("--config", default=config, help="preset or file of the training")
     parser.add_argument("--set", action="append", default=[], help="key=value of the training")
     parser.add_argument("--figures", type=Path, help="figures.json of the model's benchmark, for the card")
+    add_unseen(parser)
     parser.add_argument("--install", action="store_true", help="write the model into the package")
     return parser
+
+
+def add_unseen(parser: argparse.ArgumentParser) -> None:
+    """The option of further patients to calibrate on."""
+    parser.add_argument(
+        "--unseen", type=Path, action="append", default=[], metavar="MANIFEST",
+        help="cohort for training another model, to calibrate on beside the validation patients",
+    )  # fmt: skip
 
 
 def cohort_of(arguments: argparse.Namespace) -> Manifest:
@@ -96,11 +108,20 @@ def last_fifth(stage: Path) -> float:
     return float(figures[-1] - np.interp(0.8 * steps[-1], steps, figures))
 
 
-def calibrate(model: Path, cohort: Manifest, most_cases: int = CALIBRATION_CASES) -> None:
-    """Calibrate a model folder in place on the validation patients of its cohort; no weight is touched."""
+def calibrate(model: Path, cohort: Manifest, unseen: Sequence[Path]) -> None:
+    """Calibrate a model folder in place; no weight is touched.
+
+    Args:
+        model: the folder.
+        cohort: that it was trained on, with validation patients.
+        unseen: manifests of cohorts for training other models, of which it has learnt from nobody.
+    """
     folder = load_folder(model)
     reference = folder.description.target
-    cases = calibration_cases(cohort, "val", reference, most_cases)
+    cases = [
+        *calibration_cases(cohort, "val", reference, VALIDATION_CASES),
+        *(case for one in unseen for case in calibration_cases(Manifest.load(one), "train", reference, UNSEEN_CASES)),
+    ]
     with progress("calibrate", len(cases)) as tick:
         calibration = calibrate_spread(
             Translator.load(folder), cases, reference=reference, on_case=lambda name: tick(1, name)
@@ -130,5 +151,5 @@ def make(recipe: Recipe, description: str, output: str) -> None:
         target, folder.description.model_copy(update=changes), networks, dtype="float16",
         unusual=unusual_network(folder),
     )  # fmt: skip
-    calibrate(target, cohort)
+    calibrate(target, cohort, given.unseen)
     announce(target)
