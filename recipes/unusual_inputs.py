@@ -1,6 +1,7 @@
 """Teach a built-in model again which inputs are unlike its training data; its other weights stay as they are.
 
-    python recipes/unusual_inputs.py --model phantom-fdg-5mm --data build/model/cohort/manifest.tsv [--install]
+    python recipes/unusual_inputs.py --model phantom-fdg-5mm --data build/model/cohort/manifest.tsv \
+        --unseen build/ndif/cohort/manifest.tsv [--install]
 
 What `pet-pipeline train` does at its end, for a model that is trained already. A quarter of an hour on one core.
 """
@@ -20,6 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="built-in name or model folder")
     parser.add_argument("--data", type=Path, required=True, help="manifest.tsv of the cohort that it was trained on")
+    parser.add_argument("--unseen", type=Path, help="manifest.tsv of a cohort that it was not: sets the limits, too")
     parser.add_argument("--output", type=Path, default=Path("build/unusual"))
     parser.add_argument("--install", action="store_true", help="write the model into the package")
     given = parser.parse_args()
@@ -27,7 +29,8 @@ def main() -> None:
     name = folder.description.name
     target = BUILTIN / name if given.install else given.output / name
     stage = given.output / "stages" / name
-    if teach(folder, Manifest.load(given.data), target, stage, progress=progress, workers=2) is None:
+    unseen = None if given.unseen is None else Manifest.load(given.unseen)
+    if teach(folder, Manifest.load(given.data), target, stage, unseen=unseen, progress=progress, workers=2) is None:
         raise SystemExit(f"{given.data}: too few participants in train or val to know what is usual")
     announce(target)
 

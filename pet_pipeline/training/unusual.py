@@ -83,6 +83,7 @@ def teach(
     run_folder: Path,
     *,
     settings: UnusualSettings = UnusualSettings(),
+    unseen: Manifest | None = None,
     progress: Progress,
     workers: int = 1,
 ) -> ModelFolder | None:
@@ -94,6 +95,8 @@ def teach(
         destination: of the model with it; may be its own folder.
         run_folder: holds checkpoints and curves; a run that was killed goes on.
         settings: of the teaching.
+        unseen: another cohort that nothing has learnt from, all of whose participants set the limits, too: of a dozen
+            in the val split, one or two odd ones decide.
         progress: makes progress bars.
         workers: participants read at a time.
 
@@ -101,31 +104,33 @@ def teach(
         The model; None where there are too few participants to know what is usual.
     """
     description = folder.description
-    people = {split: _participants(manifest, split, description.condition) for split in ("train", "val")}
-    if len(people["train"]) < settings.least_participants or not people["val"]:
+    learnt, held = (participants(manifest.select(split=split), description.condition) for split in ("train", "val"))
+    held += participants(unseen, description.condition) if unseen is not None else []
+    if len(learnt) < settings.least_participants or not held:
         log.info("too few participants to know what is usual: no network for unusual inputs")
         return None
     read = partial(sketched, grid=description.grid, condition=description.condition)
-    with progress("sketches", sum(map(len, people.values()))) as tick, ThreadPoolExecutor(workers) as pool:
-        found: dict[str, list[Sketched]] = {"train": [], "val": []}
-        for split, cases in people.items():
-            for one in pool.map(read, cases):
-                found[split].append(one)
+    examples: list[Sketched] = []
+    usual: list[Sketched] = []
+    with progress("sketches", len(learnt) + len(held)) as tick, ThreadPoolExecutor(workers) as pool:
+        for found, cases, kinds_too in ((examples, learnt, True), (usual, held, False)):
+            for one in pool.map(partial(read, kinds_too=kinds_too), cases):
+                found.append(one)
                 tick(1)
-    kinds = taught_kinds(found["train"])
+    kinds = taught_kinds(examples)
     network = fresh("sketchnet", SketchNetSettings(kinds=kinds).model_dump(), settings.seed, "unusual")
     stage = Stage(
-        "unusual", network, settings.optimiser, partial(draw, found["train"], kinds, settings), loss, None,
-        f"{settings.model_dump_json()} {kinds} {len(found['train'])}",
+        "unusual", network, settings.optimiser, partial(draw, examples, kinds, settings), loss, None,
+        f"{settings.model_dump_json()} {kinds} {len(examples)}",
     )  # fmt: skip
     loop = LoopSettings(choose("cpu", "fp32").device, None, 500, 100, settings.optimiser.steps)
     with progress("unusual inputs", settings.optimiser.steps) as tick:
         taught = run(stage, run_folder, loop, lambda *_: tick(1)).eval()
     assert isinstance(taught, SketchNet)
-    scores = usual_scores(taught, found["val"])
+    scores = usual_scores(taught, usual)
     facts: dict[str, Any] = {
-        "participants": len(found["train"]),
-        "limits_of": len(found["val"]),
+        "participants": len(examples),
+        "limits_of_participants": len(usual),
         "sketches": len(scores),
         "false_alarms": settings.false_alarms,
     }
@@ -133,17 +138,25 @@ def teach(
     return with_unusual(folder, destination, taught, limits, facts)
 
 
-def sketched(cases: Sequence[Case], grid: GridSettings, condition: Condition) -> Sketched:
-    """The sketches of one participant's cases: one of the lower doses, another for each participant, and the highest.
+def sketched(cases: Sequence[Case], grid: GridSettings, condition: Condition, *, kinds_too: bool) -> Sketched:
+    """The sketches of one participant's cases: of a dose drawn at random, and of the highest.
+
+    Args:
+        cases: of the participant.
+        grid: of the model.
+        condition: which image of a case the model is given.
+        kinds_too: whether unusual examples will be made of them.
 
     Raises:
         InputRefused: an image that cannot be read.
     """
     ordered = sorted(cases, key=lambda case: case.dose)
-    lower = ordered[int(generator(0, "sketched", cases[0].participant_id).integers(len(ordered)))]
-    chosen = [ordered[-1]] if lower is ordered[-1] else [lower, ordered[-1]]
+    drawn_case = ordered[int(generator(0, "sketched", cases[0].participant_id).integers(len(ordered)))]
     last = ordered[-1]
+    chosen = [last] if drawn_case is last else [drawn_case, last]
     frames = [_framed(getattr(case, condition), grid) for case in chosen]
+    if not kinds_too:
+        return Sketched(tuple(sketch(*framed) for framed in frames), None, None)
     other = last.target if condition == "input" else last.input
     return Sketched(
         tuple(sketch(*framed) for framed in frames),
@@ -238,7 +251,7 @@ def usual_scores(network: SketchNet, people: Sequence[Sketched]) -> FloatArray:
     rows = []
     for shown in (shown for one in people for shown in one.usual):
         cells = shown.shape[3]
-        for low, high in CROPS if cells > 2 * LEAST_CELLS else CROPS[:1]:
+        for low, high in CROPS if CROPS[1][1] * cells >= LEAST_CELLS else CROPS[:1]:
             part = shown[..., int(low * cells) : int(high * cells)]
             rows.append(network.scores(torch.from_numpy(drawn(np.sinh(part[0]), part[1]))).numpy())
     return np.stack(rows).astype(np.float64)
@@ -259,9 +272,10 @@ def joint_limits(scores: FloatArray, false_alarms: float) -> list[float]:
     return [float(limit) for limit in np.quantile(scores, 1.0 - level, axis=0, method="higher")]
 
 
-def _participants(manifest: Manifest, split: str, condition: Condition) -> list[list[Case]]:
+def participants(manifest: Manifest, condition: Condition) -> list[list[Case]]:
+    """The cases of each participant that have the condition."""
     found: dict[str, list[Case]] = {}
-    for case in manifest.select(split=split).cases:
+    for case in manifest.cases:
         if getattr(case, condition) is not None:
             found.setdefault(case.participant_id, []).append(case)
     return list(found.values())
