@@ -10,8 +10,8 @@ import pytest
 from commandline import ENVIRONMENT, REPOSITORY, pet_pipeline
 
 VERBS = [
-    "doctor", "demo", "simulate", "check", "plan", "train", "distil", "translate", "mumap", "mumap-bank", "evaluate", "report",
-    "reconstruct", "convert", "manifest", "models", "federated",
+    "doctor", "demo", "simulate", "check", "plan", "train", "distil", "translate", "mumap", "mumap-bank", "evaluate",
+    "report", "reconstruct", "convert", "manifest", "models", "federated",
 ]  # fmt: skip
 COMMANDS = [
     [],
