@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +55,9 @@ class PackedCase:
 
     def read(self, name: str) -> npt.NDArray[np.float16]:
         """The array `name` (condition, target, prior), memory-mapped, float16 (x, y, z)."""
-        array: npt.NDArray[np.float16] = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        return array
+        path = self.folder / f"{name}.npy"
+        found = path.stat()
+        return _mapped(path, found.st_ino, found.st_mtime_ns)
 
     def has(self, name: str) -> bool:
         """Whether the array `name` was written."""
@@ -66,6 +67,13 @@ class PackedCase:
         """Write an array (x, y, z) beside the others, whole or not at all."""
         with atomic_path(self.folder / f"{name}.npy") as temporary:
             np.save(temporary, array.astype(np.float16), allow_pickle=False)
+
+
+@lru_cache(maxsize=1024)
+def _mapped(path: Path, _inode: int, _changed_ns: int) -> npt.NDArray[np.float16]:
+    """A memory-mapped array; opening it costs as much as a crop of it, so it is kept until the file is another one."""
+    array: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
 
 
 def pack(

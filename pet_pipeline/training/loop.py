@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from pet_pipeline.configs.schema import OptimiserSettings
+from pet_pipeline.data.workers import available_cores
 from pet_pipeline.errors import PetPipelineError
 from pet_pipeline.training import checkpoint
 from pet_pipeline.training.processes import ALONE, Processes
@@ -23,6 +25,9 @@ from pet_pipeline.training.processes import ALONE, Processes
 log = logging.getLogger(__name__)
 
 Batch = Mapping[str, Tensor]
+
+MOST_DRAWERS = 4
+"""Threads that draw coming batches, a core left to the network: a GPU takes a batch faster than one thread draws it."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +110,16 @@ def run(
     joined = processes.join(network)
     with ExitStack() as stack:
         record = stack.enter_context(_Record(folder, stage.name, step)) if processes.first else None
-        ahead = stack.enter_context(ThreadPoolExecutor(1))
-        upcoming = ahead.submit(stage.draw, step, mine)
+        drawers = max(1, min(MOST_DRAWERS, available_cores() - 1))
+        ahead = stack.enter_context(ThreadPoolExecutor(drawers))
+        upcoming = deque(ahead.submit(stage.draw, s, mine) for s in range(step, min(step + drawers, last)))
         start = time.monotonic()
         try:
             while step < last:
-                batch = {name: value.to(loop.device, non_blocking=True) for name, value in upcoming.result().items()}
-                if step + 1 < last:
-                    upcoming = ahead.submit(stage.draw, step + 1, mine)
+                drawn = upcoming.popleft().result()
+                if step + drawers < last:
+                    upcoming.append(ahead.submit(stage.draw, step + drawers, mine))
+                batch = {name: value.to(loop.device, non_blocking=True) for name, value in drawn.items()}
                 rate = learning_rate(step, settings)
                 for group in optimiser.param_groups:
                     group["lr"] = rate

@@ -92,8 +92,9 @@ def denoiser_batch(
         for name in ("condition", "prior", "target")
     }
     clock = torch.Generator().manual_seed(derive_seed(settings.seed, stage, step, "times"))
-    span = {"shortest": settings.diffusion.t_min, "longest": settings.diffusion.t_max}
-    batch["t"] = draw_times(settings.denoiser_optimiser.batch, clock, **span)[list(examples)]
+    t_min, t_max = settings.diffusion.t_min, settings.diffusion.t_max
+    times = draw_times(settings.denoiser_optimiser.batch, clock, shortest=t_min, longest=t_max)
+    batch["t"] = times[list(examples)]
     batch["noise"] = torch.stack(noises)
     if settings.denoiser.noise_embedding:
         batch["nstd"] = torch.tensor(levels)

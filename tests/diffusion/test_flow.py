@@ -1,4 +1,4 @@
-"""The flow from prior to target: the sampler's steps are Euler's, and its times are those of the straight line."""
+"""The flow from the prior to the target: the sampler's steps are Euler's, its times those of a straight line."""
 
 import math
 from collections.abc import Callable
