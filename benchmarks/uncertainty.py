@@ -284,11 +284,8 @@ def main() -> None:
             or (case.case_id in mine and time.monotonic() - start < arguments.seconds)
         ]
 
-    test = [
-        (n, c)
-        for n, c in interleaved(arguments.cohorts, arguments.tests, arguments.patients)
-        if c.dose in arguments.doses
-    ]
+    every = interleaved(arguments.cohorts, arguments.tests, arguments.patients)
+    test = [(name, case) for name, case in every if case.dose in arguments.doses]
     single = measured(test, 1)
     low = [(name, case) for name, case in test if name == TEST[0] and case.dose < 100.0][: arguments.many_cases]
     many = measured(low, arguments.many)
