@@ -57,7 +57,8 @@ SIMULATED: dict[str, tuple[float, Uptake]] = {
     "1 % dose": (1.0, {}),
 }
 
-HEAD_MM = 250.0
+HEAD_MM = 180.0
+"""A brain scan of one bed position. Training has fields of view of 300 mm from the crown down."""
 
 LEAST_LIVER_VOXELS = 2_000
 """Of 5 mm, a quarter of a litre: less is not in view."""

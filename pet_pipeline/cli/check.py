@@ -43,6 +43,7 @@ def check(
     from pet_pipeline.data.manifest import Manifest
     from pet_pipeline.data.scanner_settings import refuse_mixed
     from pet_pipeline.errors import UsageError
+    from pet_pipeline.inference.cautions import require_record
     from pet_pipeline.inference.inspection import failure, inspect_job
     from pet_pipeline.inference.jobs import collect
     from pet_pipeline.inference.unusual import Watch
@@ -55,6 +56,8 @@ def check(
     reading = choices.input_options(input_unit, None, weight_kg, dose_mbq, minutes, fill_nan, assume_spacing, frame)
     folder = load_folder(model)
     description, watch = folder.description, Watch.of(folder)
+    if strict:
+        require_record(description)
     jobs = collect(inputs, Path("OUTPUT"), condition=description.condition)
     found: list[Inspection] = []
     with progress("check", len(jobs)) as tick:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.data.framing import Frame
-from pet_pipeline.errors import InputRefused
+from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.inference.defaults import DEFAULT_MODEL, NDIF_MODEL
 from pet_pipeline.inference.distance import Distance
@@ -110,6 +110,16 @@ def cautions(description: ModelDescription, geometry: Geometry, *, simulated: bo
     if max(extent) > LONGEST_FIELD_MM:
         found.append(f"field of view {max(extent):.0f} mm: longer than any scanner's, is the spacing right?")
     return found
+
+
+def require_record(description: ModelDescription) -> None:
+    """Refuse `--strict` with a model that cannot tell what is unlike its training data.
+
+    Raises:
+        UsageError: so it is.
+    """
+    if not description.seen and description.unusual is None:
+        raise UsageError(f"--strict: {description.name} has no record of what it was trained on; leave it out")
 
 
 def refuse_unusual(far: Distance | None, alarms: Sequence[Alarm], name: str) -> None:

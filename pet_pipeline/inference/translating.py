@@ -10,6 +10,7 @@ from pet_pipeline.data.dicom_pet import PetSeries
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.parametric_map import UncertaintyMap
 from pet_pipeline.errors import InputRefused, UsageError
+from pet_pipeline.inference.cautions import require_record
 from pet_pipeline.inference.derivatives import derivative_facts
 from pet_pipeline.inference.intake import Intake
 from pet_pipeline.inference.jobs import Job
@@ -87,7 +88,13 @@ class TranslateWork:
         return self.translator.identity()
 
     def record(self) -> dict[str, Any]:
-        """The resolved options of a sidecar; what alters no voxel is left out."""
+        """The resolved options of a sidecar; what alters no voxel is left out.
+
+        Raises:
+            UsageError: options that the model cannot follow.
+        """
+        if self.strict:
+            require_record(self.description)
         sampler = self.translator.sampler(self.options).model_dump(mode="json")
         reading = self.reading.model_dump(mode="json", exclude_none=True)
         asked = {"prior_only": self.translator.prior_only(self.options), "precision": self.translator.precision_asked}

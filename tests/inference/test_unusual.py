@@ -11,7 +11,7 @@ from quiet_progress import silent
 from pet_pipeline.configs.schema import OptimiserSettings
 from pet_pipeline.configs.unusual import UnusualSettings
 from pet_pipeline.data.manifest import Case, Manifest
-from pet_pipeline.errors import InputRefused, ModelError
+from pet_pipeline.errors import InputRefused, ModelError, UsageError
 from pet_pipeline.inference.api import translate
 from pet_pipeline.inference.inspection import Inspection, inspect_job
 from pet_pipeline.inference.jobs import Job
@@ -130,6 +130,12 @@ def test_the_folder_keeps_it_and_is_otherwise_the_same(knowing: ModelFolder, tin
     (again.path / described.network.file).write_bytes(b"damaged")
     with pytest.raises(ModelError, match="unusual"):
         load_folder(again.path)
+
+
+def test_strict_needs_a_model_that_can_tell(tiny_model: Path, make_pet: Callable[..., Path], tmp_path: Path) -> None:
+    (result,) = translate(make_pet(), tmp_path / "out", tiny_model, device="cpu", strict=True)
+    assert result.exit_status == UsageError.exit_status
+    assert "no record" in result.message
 
 
 def test_of_few_participants_nothing_is_taught(cohort: Manifest, tiny_model: Path, tmp_path: Path) -> None:
