@@ -34,7 +34,7 @@ from pet_pipeline.evaluation.case import BODY, ORGANS, Row, Truth, score_case
 from pet_pipeline.evaluation.groups import groups
 from pet_pipeline.evaluation.mumaps import score_mumap
 from pet_pipeline.evaluation.report import write_metrics
-from pet_pipeline.evaluation.statistics import Group
+from pet_pipeline.evaluation.statistics import Group, paired_difference
 from pet_pipeline.inference.mumaps import MumapMaker
 from pet_pipeline.inference.options import MumapOptions
 from pet_pipeline.inference.pairing import Pair
@@ -154,10 +154,27 @@ def organ_bias(rows: Sequence[Row], tag: str) -> list[Row]:
             for (case, method), v in found.items()]  # fmt: skip
 
 
+def paired(rows: Sequence[Row], models: Sequence[str], columns: Sequence[tuple[str, str, str, str]]) -> list[str]:
+    """The first model minus each other one, patient by patient, as lines of a Markdown table."""
+    found: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in rows:
+        found.setdefault((row.method, row.region, row.metric), {})[row.case_id] = row.value
+    lines = ["| difference | " + " | ".join(name for name, *_ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for other in models[1:]:
+        cells = []
+        for _, region, metric, style in columns:
+            group = paired_difference(found[models[0], region, metric], found[other, region, metric])
+            cells.append(described(group, style.replace("{:", "{:+")))
+        lines.append(f"| {models[0]} - {other} | {' | '.join(cells)} |")
+    return lines
+
+
 def cell(table: dict[tuple[str, str, str], Group], key: tuple[str, str, str], style: str) -> str:
     group = table.get(key)
-    if group is None:
-        return "-"
+    return "-" if group is None else described(group, style)
+
+
+def described(group: Group, style: str) -> str:
     return f"{style.format(group.mean)} [{style.format(group.mean_low)}, {style.format(group.mean_high)}]"
 
 
@@ -217,6 +234,8 @@ def main() -> None:
         cost = f"{np.mean(took):.1f} | {max(held):.0f}" if took else "- | -"
         cells = [cell(table, (method, region, metric), style) for _, region, metric, style in columns]
         lines.append(f"| {method} | {' | '.join(cells)} | {cost} |")
+    if len(costs) > 1:
+        lines += ["", "Patient by patient:", "", *paired(rows, list(costs), columns)]
     ends = dict.fromkeys(row.method for row in rows if row.region.endswith("@end"))
     if ends:
         lines += [
