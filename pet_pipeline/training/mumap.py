@@ -249,7 +249,7 @@ def _train_network(this: _Run, stage: int, name: str, cases: Sequence[PackedCase
                 mumap_loss,
                 gradient_weight=settings.gradient_weight,
                 square_weight=settings.square_weight,
-                line_weight=settings.line_weight if stage == settings.stages else 0.0,
+                line_weight=settings.line_weight if stage > 1 else 0.0,
             ),
             watch if watched else None,
             _identity(settings, stage, group, architecture, resolved, cases=len(cases)),
@@ -271,9 +271,8 @@ def _identity(
     """What a checkpoint must agree with: a network is the same whatever comes after it."""
     groups = ["seed", "grid", "normalisation", "augmentation", "gradient_weight", "square_weight", "under_optimiser"]
     if stage > 1:
-        groups += ["optimiser", "folds", "prior_share", "population", "later_under_optimiser"]
+        groups += ["optimiser", "folds", "prior_share", "population", "later_under_optimiser", "line_weight"]
     groups += [group if stage == 1 else f"later_{group}"]
-    groups += ["line_weight"] if stage == settings.stages else []
     dumped = settings.model_dump(mode="json")
     content = {name: dumped[name] for name in groups}
     return json.dumps(
