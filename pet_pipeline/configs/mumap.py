@@ -92,8 +92,8 @@ class MumapTrainingSettings(Settings):
         "which a line integral needs, than its median"
     )  # fmt: skip
     line_weight: float = Field(
-        1.0, ge=0, description="of the error of line integrals along x and y, in later stages: reconstruction integrates "
-        "their maps, registration only looks at the first stage's, which is the same whatever follows"
+        1.0, ge=0, description="of the error of line integrals along x and y, in later stages: reconstruction "
+        "integrates their maps, registration only looks at the first stage's, which is the same whatever follows"
     )  # fmt: skip
     augmentation: AugmentationSettings = AugmentationSettings()
     under_optimiser: OptimiserSettings | None = Field(
