@@ -2,8 +2,8 @@
 
     python benchmarks/steps.py --data build/cohorts/cohort-test/manifest.tsv [--model NAME] [--steps 1 --steps 2]
 
-Each model as it is by default or, with --steps, by so many without the mirrored body, otherwise by its own sampler (more
-than one step: ancestral). Prints Markdown; seconds are those of `translate` on a loaded model.
+Each model as it is by default or, with --steps, by so many without the mirrored body, otherwise by its own sampler
+(more than one step: ancestral). Prints Markdown; seconds are those of `translate` on a loaded model.
 """
 
 import argparse
