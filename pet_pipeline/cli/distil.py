@@ -9,9 +9,7 @@ from pet_pipeline.cli import choices
 
 
 def distil(
-    run: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Finished run of `train madm` or `train ndif`.")
-    ],
+    run: Annotated[Path, typer.Argument(help="Finished run: the --output of `train madm` or `train ndif`.")],
     output: Annotated[Path, typer.Option("--output", help="Folder of the new run: checkpoints, curves, the model.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the run's, e.g. denoiser_optimiser.steps=2000.")

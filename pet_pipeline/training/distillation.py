@@ -45,10 +45,16 @@ def one_step_settings(run: Path, changes: Sequence[str] = ()) -> TrainingSetting
 
     Raises:
         ModelError: the run holds no finished model.
-        UsageError: an unknown key or a value of the wrong type.
+        UsageError: no run, or one without denoisers; an unknown key or a value of the wrong type.
     """
-    settings = load(TrainingSettings, str(run / "settings.yaml"), [*ONE_STEP, *changes])
-    left = load_folder(run / "model").description.diffusion.residual_scale  # as the run measured it
+    record = run / "settings.yaml"
+    if not record.is_file():
+        raise UsageError(f"{run}: no run; needed is the --output of a finished `train madm` or `train ndif`")
+    description = load_folder(run / "model").description
+    if description.task not in ("madm", "ndif"):
+        raise UsageError(f"{run}: of task {description.task}; needed is a run of `train madm` or `train ndif`")
+    settings = load(TrainingSettings, record, [*ONE_STEP, *changes])
+    left = description.diffusion.residual_scale  # as the run measured it
     return settings.model_copy(update={"diffusion": settings.diffusion.model_copy(update={"residual_scale": left})})
 
 

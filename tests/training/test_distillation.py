@@ -76,14 +76,19 @@ def test_it_learns_at_the_time_that_the_sampler_asks_about(finished: Path) -> No
     assert settings.sampler.first_time == 1.0
 
 
-def test_a_folder_without_a_run_or_without_its_cases_is_refused(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"settings\.yaml"):
+def test_a_folder_without_a_run_its_views_or_its_cases_is_refused(
+    finished: Path, cohort: Manifest, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="no run"):
         one_step_settings(tmp_path)
-    settings = one_step_settings(finished, FEW)
-    (tmp_path / "run").mkdir()
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "settings.yaml").write_bytes((finished / "settings.yaml").read_bytes())
     with pytest.raises(ModelError, match="needed is a model folder"):
-        distil(tmp_path / "run", settings, tmp_path / "out", progress=silent)
-    (tmp_path / "bare").mkdir()
-    (tmp_path / "bare" / "model").symlink_to(finished / "model")
+        one_step_settings(bare)
+    (bare / "model").symlink_to(finished / "model")
     with pytest.raises(UsageError, match="no packed training cases with estimates"):
-        distil(tmp_path / "bare", settings, tmp_path / "out", progress=silent)
+        distil(bare, one_step_settings(bare), tmp_path / "out", progress=silent)
+    train_model(cohort, load(TrainingSettings, "tiny", SMALL), tmp_path / "prior", progress=silent, task="prior")
+    with pytest.raises(UsageError, match="of task prior"):
+        one_step_settings(tmp_path / "prior")
