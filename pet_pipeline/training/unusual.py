@@ -6,7 +6,7 @@ with flips forgets. It sees sketches alone (`data/sketch.py`), with noise of any
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -183,18 +183,19 @@ def taught_kinds(people: Sequence[Sketched]) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind not in missing)
 
 
-def draw(people: Sequence[Sketched], kinds: Sequence[Kind], settings: UnusualSettings, step: int) -> dict[str, Tensor]:
-    """The batch of a step: a third usual, the rest of the kinds alike; sketches padded with air to one size."""
-    rng = generator(settings.seed, "unusual", step)
-    labels = np.where(
-        rng.random(settings.optimiser.batch) < 1 / 3, 0, rng.integers(1, 1 + len(kinds), settings.optimiser.batch)
-    )
-    sketches = []
-    for label in labels:
+def draw(
+    people: Sequence[Sketched], kinds: Sequence[Kind], settings: UnusualSettings, step: int, examples: Iterable[int]
+) -> dict[str, Tensor]:
+    """Examples of a step: a third usual, the rest of the kinds alike; sketches padded with air to one size."""
+    sketches, labels = [], []
+    for number in examples:
+        rng = generator(settings.seed, "unusual", step, number)
+        label = 0 if rng.random() < 1 / 3 else int(rng.integers(1, 1 + len(kinds)))
         kind = None if label == 0 else kinds[label - 1]
         able = [one for one in people if can_show(one, kind)]
         sketches.append(example(able[rng.integers(len(able))], kind, rng))
-    return {"sketch": padded(sketches), "kind": torch.from_numpy(labels)}
+        labels.append(label)
+    return {"sketch": padded(sketches), "kind": torch.tensor(labels)}
 
 
 def can_show(one: Sketched, kind: Kind | None) -> bool:
