@@ -221,6 +221,10 @@ class TrainingSettings(Settings):
     augmentation: AugmentationSettings = AugmentationSettings()
     prior_optimiser: OptimiserSettings = OptimiserSettings(batch=2)
     denoiser_optimiser: OptimiserSettings = OptimiserSettings()
+    tell_unusual: bool = Field(
+        True,
+        description="also teach, at the end, the small network that tells inputs unlike the training data: minutes",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 where the processor has it")
     device: str = "auto"
     checkpoint_every: PositiveInt = 200

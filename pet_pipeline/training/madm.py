@@ -144,7 +144,8 @@ def train_model(
         recipe=recipe or f"pet-pipeline train {task}",
     )
     saved = save_folder(model, description, networks)
-    teach(saved, manifest, model, folder / "stages" / "unusual", progress=progress, workers=workers)
+    if settings.tell_unusual:
+        teach(saved, manifest, model, folder / "stages" / "unusual", progress=progress, workers=workers)
     return model
 
 
