@@ -223,7 +223,7 @@ class TrainingSettings(Settings):
     denoiser_optimiser: OptimiserSettings = OptimiserSettings()
     tell_unusual: bool = Field(
         True,
-        description="also teach, at the end, the small network that tells inputs unlike the training data: minutes",
+        description="also teach, at the end, the small network that tells inputs unlike the training data",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 where the processor has it")
     device: str = "auto"
