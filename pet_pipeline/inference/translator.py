@@ -292,7 +292,9 @@ class Translator:
         frame, scale = seen.frame, seen.normalisation.of_target.scale
         warnings = []
         if count == 1:
-            warnings.append("uncertainty of one path: it is how much the views disagree before they are averaged")
+            warnings.append(
+                "uncertainty of one path: its spread is how far the views disagree before they are averaged"
+            )
         spacing_mm = frame.grid.spacing_mm
         spread = pooled_deviation(paths, spacing_mm)
         signs = signs_of(paths.mean.cpu().numpy(), spread, condition.cpu().numpy(), scale, spacing_mm)
