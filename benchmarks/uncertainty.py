@@ -92,7 +92,7 @@ def tested(translator: Translator, case: Case, cohort: str, paths: int, folder: 
         assert case.noise_free is not None
         assert case.target is not None
         _, truth, _ = load_pair(Pair(case.case_id, case.participant_id, case.noise_free, case.noise_free, case.labels))
-        volume = read(case.input)[0].canonical()
+        volume = read(getattr(case, translator.model.description.condition))[0].canonical()
         made = translator.translate(volume, TranslateOptions(paths=paths, uncertainty=True), case.case_id)
         assert made.uncertainty is not None
         assert truth.labels is not None

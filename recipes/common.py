@@ -61,7 +61,6 @@ def parser_of(description: str, output: str, cohort: str, config: str) -> argpar
     parser.add_argument("--config", default=config, help="preset or file of the training")
     parser.add_argument("--set", action="append", default=[], help="key=value of the training")
     parser.add_argument("--figures", type=Path, help="figures.json of the model's benchmark, for the card")
-    add_unseen(parser)
     parser.add_argument("--install", action="store_true", help="write the model into the package")
     return parser
 
@@ -131,7 +130,9 @@ def calibrate(model: Path, cohort: Manifest, unseen: Sequence[Path]) -> None:
 
 def make(recipe: Recipe, description: str, output: str) -> None:
     """Simulate, train, write the folder in half precision, calibrate; all but the last goes on where it stopped."""
-    given = parser_of(description, output, recipe.cohort, recipe.config).parse_args()
+    parser = parser_of(description, output, recipe.cohort, recipe.config)
+    add_unseen(parser)
+    given = parser.parse_args()
     run, cohort = given.output / "run", cohort_of(given)
     trained = train_model(
         cohort, load(TrainingSettings, given.config, given.set), run, progress=progress, task=recipe.task,

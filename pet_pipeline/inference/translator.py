@@ -329,7 +329,9 @@ class Translator:
         count = options.paths
         warnings = []
         if count == 1:
-            warnings.append("uncertainty of one path: it is how much the views disagree before they are averaged")
+            warnings.append(
+                "uncertainty of one path: its spread is how far the views disagree before they are averaged"
+            )
         spacing_mm = frame.grid.spacing_mm
         spread = pooled_deviation(paths, spacing_mm)
         signs = signs_of(paths.mean.cpu().numpy(), spread, condition.cpu().numpy(), scale, spacing_mm)

@@ -57,13 +57,16 @@ class Uncertainty:
             "sources": list(self.sources),
             "paths": self.paths,
             "pooled_mm": POOLING_MM,
-            **({} if known is None else _widths("interval_half_widths_sd", known.half_widths)),
-            **({} if known is None else _widths("region_mean_half_widths_sd", known.region_half_widths)),
+            **({} if known is None else _widths(known)),
         }
 
 
-def _widths(name: str, by_level: Mapping[int, float] | None) -> dict[str, Any]:
-    return {} if by_level is None else {name: {f"{level} %": width for level, width in by_level.items()}}
+def _widths(calibration: Calibration) -> dict[str, dict[str, float]]:
+    kinds = {
+        "interval_half_widths_sd": calibration.half_widths,
+        "region_mean_half_widths_sd": calibration.region_half_widths,
+    }
+    return {name: {f"{level} %": width for level, width in known.items()} for name, known in kinds.items() if known}
 
 
 def sources_of(paths: Paths) -> tuple[str, ...]:

@@ -39,9 +39,13 @@ def test_what_tells_the_error_is_found_and_what_does_not_is_flat() -> None:
 
 
 def test_intervals_are_as_wide_as_participants_differ() -> None:
-    """Each has errors of another size: a new one may have the largest or the smallest."""
-    factors = (0.5, 1.0, 2.0, 4.0)
-    found = fit([participant(seed, factor=factor) for seed, factor in enumerate(factors)])
+    """Each has errors of another size, and a sign that tells it only to whom has seen it: a new one is a surprise."""
+    known = [participant(seed, factor=factor) for seed, factor in enumerate((0.5, 4.0, 1.0, 2.0))]
+    named = [
+        Voxels({**v.signs, "condition": v.signs["condition"] + 20.0 * i}, v.error, v.region)
+        for i, v in enumerate(known)
+    ]
+    found = fit(named)
     lowest, mean, highest = found.covered
     assert lowest < 0.5 < 0.95 < highest
     assert mean == pytest.approx(0.8, abs=0.01)
