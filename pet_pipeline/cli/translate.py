@@ -54,7 +54,7 @@ def translate(
         bool,
         typer.Option(
             "--uncertainty",
-            help="Also write X_acsd_std.nii.gz: the error to expect where the model is calibrated, else the bare spread.",
+            help="Also write X_acsd_std.nii.gz: the error to expect if the model is calibrated, else the spread.",
         ),
     ] = False,
     regions: Annotated[
