@@ -35,6 +35,7 @@ def lines(run: Path, stage: str, name: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "stages" / stage / name).read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_with_the_run_of_one_and_end_where_it_ends(cohort: Manifest, tmp_path: Path) -> None:
     pytest.importorskip("lightning_fabric")
     settings = load(TrainingSettings, "tiny", SMALL)
