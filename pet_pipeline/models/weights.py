@@ -177,8 +177,7 @@ def save_folder(
         description = description.model_copy(update={"networks": entries, "unusual": watch})
         if bank is not None and description.mumap is not None and description.mumap.bank is not None:
             shutil.copyfile(bank, staging / description.mumap.bank.file)
-        (staging / CARD_FILE).write_text(model_card(description) if card is None else card, encoding="utf-8")
-        (staging / DESCRIPTION_FILE).write_text(as_yaml(description), encoding="utf-8")
+        _describe(staging, description, card)
     _log.info("model %s written to %s", description.name, path)
     return load_folder(path)
 
@@ -209,8 +208,7 @@ def describe_anew(folder: ModelFolder, destination: Path, changes: Mapping[str, 
     description = folder.description.model_copy(update=dict(changes))
     with _staged(destination) as staging:
         shutil.copytree(folder.path, staging)
-        (staging / CARD_FILE).write_text(model_card(description), encoding="utf-8")
-        (staging / DESCRIPTION_FILE).write_text(as_yaml(description), encoding="utf-8")
+        _describe(staging, description)
     return load_folder(destination)
 
 
@@ -231,9 +229,14 @@ def with_unusual(
         entry = _save_network(staging, UNUSUAL, taught, "float16")
         unusual = UnusualDescription(network=entry, limits=dict(limits), fitted_on=dict(facts))
         description = folder.description.model_copy(update={"unusual": unusual})
-        (staging / CARD_FILE).write_text(model_card(description), encoding="utf-8")
-        (staging / DESCRIPTION_FILE).write_text(as_yaml(description), encoding="utf-8")
+        _describe(staging, description)
     return load_folder(destination)
+
+
+def _describe(folder: Path, description: ModelDescription, card: str | None = None) -> None:
+    """Write the description, and the card: that given, or the one made of it."""
+    (folder / CARD_FILE).write_text(model_card(description) if card is None else card, encoding="utf-8")
+    (folder / DESCRIPTION_FILE).write_text(as_yaml(description), encoding="utf-8")
 
 
 @contextmanager

@@ -13,9 +13,6 @@ LIGHT_WORDS = {"green": "inside", "amber": "undecided", "red": "outside"}
 REACHES = (15.0, 20.0, 30.0, 40.0, 60.0, 100.0)
 """Ends that the axis of the traffic lights may have, %; intervals beyond are cut, with an arrow."""
 
-WHOLE_PART = 0.85
-"""This part of the intervals must lie on the axis whole."""
-
 
 @dataclass(frozen=True)
 class LightCell:
@@ -78,13 +75,6 @@ def lights(summary: Entry, methods: Sequence[str]) -> Lights:
         {c: sum(1 for of in found.values() if m in of and of[m]["light"] == c) for c in LIGHT_WORDS} for m in methods
     )
     return Lights(tuple(rows), reach, counts)
-
-
-def _reach(entries: Sequence[Entry]) -> float:
-    """The shortest axis that holds most means whole with their intervals, so that one outlier does not squeeze all."""
-    spans = [max((abs(v) for v in (e["mean"], e["low"], e["high"]) if v is not None), default=0.0) for e in entries]
-    wanted = WHOLE_PART * len(spans)
-    return next((r for r in REACHES if sum(v <= r for v in spans) >= wanted), REACHES[-1])
 
 
 def _light(entry: Entry, index: int, reach: float) -> LightCell:
