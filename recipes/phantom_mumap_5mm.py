@@ -29,7 +29,7 @@ INTENDED_USE = (
 
 
 def main() -> None:
-    parser = parser_of(str(__doc__), "build/mumap", "cohort-train", "mumap-demo")
+    parser = parser_of(str(__doc__), "build/mumap", "cohort-mumap", "mumap-demo")
     parser.add_argument("--baselines", action="store_true", help="also train what it is compared with")
     arguments = parser.parse_args()
     cohort = cohort_of(arguments)

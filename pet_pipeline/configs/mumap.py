@@ -85,6 +85,10 @@ class MumapTrainingSettings(Settings):
     normalisation: NormalisationSettings = NormalisationSettings(water_correction=True, gain=0.6)
     our: OurNetSettings = OurNetSettings()
     unet: MuUNetSettings = MuUNetSettings()
+    later_under_widths: tuple[PositiveInt, ...] | None = Field(
+        None, min_length=1, max_length=MOST_LEVELS, description="under_widths of the stages after the first, at most "
+        "as many; None: the same: with a prior less context is needed"
+    )  # fmt: skip
     population: PopulationSettings = PopulationSettings()
     gradient_weight: float = Field(0.5, ge=0, description="of the gradient difference beside L1")
     square_weight: float = Field(
@@ -97,8 +101,8 @@ class MumapTrainingSettings(Settings):
     )  # fmt: skip
     augmentation: AugmentationSettings = AugmentationSettings()
     under_optimiser: OptimiserSettings | None = Field(
-        None, description="of the first stage's under-representation branch alone, a U-Net, before the whole: a step "
-        "costs a sixth; None: all from the start"
+        None, description="of the first stage's under-representation branch alone, at half resolution, before the "
+        "rest: a step costs so little that its patch can be the whole body; then it stays; None: all from the start"
     )  # fmt: skip
     optimiser: OptimiserSettings = Field(OptimiserSettings(batch=2), description="of the first stage")
     later_under_optimiser: OptimiserSettings | None = Field(None, description="likewise of each later stage")
@@ -114,6 +118,16 @@ class MumapTrainingSettings(Settings):
     def _later_stages_see_new_patients(self) -> "MumapTrainingSettings":
         if self.folds == 1 and self.stages > 2:
             raise ValueError("stages > 2 need folds >= 2: two halves of the patients serve two stages")
+        return self
+
+    @model_validator(mode="after")
+    def _boxes_fit_every_stage(self) -> "MumapTrainingSettings":
+        shape = self.unet if self.method == "unet" else self.our
+        if len(self.later_under_widths or ()) > len(shape.under_widths):
+            raise ValueError(
+                f"later_under_widths: {len(self.later_under_widths or ())} levels, needed are at most those of the "
+                f"first stage, {len(shape.under_widths)}"
+            )
         return self
 
     @property

@@ -3,7 +3,8 @@
 Two branches exchange features. The under-representation branch is an encoder-decoder: coarser and coarser, wider and
 wider context. The over-representation branch goes the other way: it raises the resolution, so that three voxels of its
 convolutions reach over one and a half of the volume's (or three quarters), and edges stay where they are. Widths, depth
-and the places of exchange are ours. mu is given in multiples of water's, 0.096 cm^-1.
+and the places of exchange are ours, and so is the under branch's own map at half resolution, to which full resolution
+adds detail: it can be taught alone, on whole bodies. mu is given in multiples of water's, 0.096 cm^-1.
 """
 
 from itertools import pairwise
@@ -37,10 +38,11 @@ def unbounded(mu: Tensor) -> Tensor:
 class MuUNet(nn.Module):
     """A plain 3D U-Net that works from half resolution down, with a head at full resolution.
 
-    In a later stage the network gives a correction of the population prior, which is the last estimate where no body of
-    the bank reaches, or of that estimate where there is no bank: it starts as the identity. No statistics are taken
-    over space with `norm: channel`: far from its edge a patch gives what the whole volume gives. All
-    convolutions pad with zeros, which is air.
+    Its map is one at half resolution, raised, and what the head at full resolution adds to it. In a later stage the
+    network gives a correction of the population prior, which is the last estimate where no body of the bank reaches,
+    or of that estimate where there is no bank: it starts as the identity. No statistics are taken over space with
+    `norm: channel`: far from its edge a patch gives what the whole volume gives. All convolutions pad with zeros,
+    which is air.
 
     Args:
         settings: input channels, widths from half resolution down, width at full resolution, blocks, norm.
@@ -65,6 +67,7 @@ class MuUNet(nn.Module):
         self.up = nn.ModuleList(convolution(3, widths[i + 1], widths[i], kernel=1) for i in levels[:-1])
         self.decoder = nn.ModuleList(blocks(widths[i]) for i in levels)
         self.under_norm = normalisation(settings.norm, widths[0])
+        self.under_map = convolution(3, widths[0], 1, kernel=1, zero=True)
         self.under_out = convolution(3, widths[0], head)
         self.detail = convolution(3, settings.inputs, head)
         self.fusion = ResidualBlock(3, head, settings.norm)
@@ -87,22 +90,46 @@ class MuUNet(nn.Module):
         Raises:
             ValueError: another number of channels, or an axis that is not a multiple of `multiple`.
         """
+        inputs = self._checked(inputs)
+        full, under = self._features(inputs)
+        detail = self.out(F.hardswish(self.out_norm(self.fusion(full)))).float()
+        raised = F.interpolate(self.under_map(under).float(), scale_factor=2.0, mode="trilinear")
+        return positive(self._begun(inputs) + raised + detail)
+
+    def coarse(self, inputs: Tensor) -> Tensor:
+        """The under-representation branch's map alone, at half resolution: (B, C, x, y, z) -> (B, 1, x/2, y/2, z/2).
+
+        A sixth of the work of the whole, or less: so whole bodies fit into a training step. Raised, and before the
+        other weights have learnt, it is what `forward` gives.
+        """
+        inputs = self._checked(inputs)
+        under = self._activated(self._context(self.encoder[0](self.stem(inputs))))
+        return positive(self._begun(F.avg_pool3d(inputs, 2)) + self.under_map(under).float())
+
+    def keep_under(self) -> None:
+        """Leave the under-representation branch as it is: what was taught on whole bodies, patches would undo."""
+        for part in (self.stem, self.encoder, self.down, self.up, self.decoder, self.under_norm, self.under_map):
+            part.requires_grad_(False)
+
+    def _checked(self, inputs: Tensor) -> Tensor:
         if inputs.shape[1] != self.settings.inputs:
             raise ValueError(f"{inputs.shape[1]} channels: needed are {self.settings.inputs}")
         if any(size % self.multiple for size in inputs.shape[2:]):
             raise ValueError(f"volume of {tuple(inputs.shape[2:])}: needed are multiples of {self.multiple}")
-        inputs = inputs.contiguous(memory_format=MEMORY_FORMAT[3])
-        full = self.out_norm(self.fusion(self._features(inputs)))
-        correction = self.out(F.hardswish(full)).float()
-        begun = {1: None, 2: 1, 4: 2}[self.settings.inputs]  # the channel that is corrected: estimate or prior
-        return positive(correction if begun is None else unbounded(inputs[:, begun : begun + 1]) + correction)
+        return inputs.contiguous(memory_format=MEMORY_FORMAT[3])
+
+    def _begun(self, inputs: Tensor) -> Tensor | float:
+        """What is corrected, before `positive`: the prior, or without a bank the last estimate; at first nothing."""
+        channel = {1: None, 2: 1, 4: 2}[self.settings.inputs]
+        return 0.0 if channel is None else unbounded(inputs[:, channel : channel + 1])
 
     def _add_branches(self, settings: MuUNetSettings) -> None:
         """What a subclass has besides."""
 
-    def _features(self, inputs: Tensor) -> Tensor:
-        """(B, C, x, y, z) -> (B, head, x, y, z)."""
-        return self._to_full(self._context(self.encoder[0](self.stem(inputs)))).add_(self.detail(inputs))
+    def _features(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, x, y, z) -> (B, head, x, y, z) and the under branch's last activations at half resolution."""
+        under = self._activated(self._context(self.encoder[0](self.stem(inputs))))
+        return self._to_full(under).add_(self.detail(inputs)), under
 
     def _context(self, h: Tensor) -> Tensor:
         """The encoder from its second level on, and the decoder: half resolution in, half resolution out."""
@@ -115,10 +142,12 @@ class MuUNet(nn.Module):
             h = level(F.interpolate(up(h), scale_factor=2.0, mode="nearest").add_(skips.pop()))
         return h
 
-    def _to_full(self, h: Tensor) -> Tensor:
+    def _activated(self, h: Tensor) -> Tensor:
+        return F.hardswish(self.under_norm(h))
+
+    def _to_full(self, under: Tensor) -> Tensor:
         """The under-representation branch's features at full resolution."""
-        h = self.under_out(F.hardswish(self.under_norm(h)))
-        return F.interpolate(h, scale_factor=2.0, mode="nearest")
+        return F.interpolate(self.under_out(under), scale_factor=2.0, mode="nearest")
 
 
 class OurNet(MuUNet):
@@ -153,7 +182,7 @@ class OurNet(MuUNet):
         for layer in (self.lower[-1], self.early_to_under, self.late_to_under):
             nn.init.zeros_(cast(Tensor, layer.weight))
 
-    def _features(self, inputs: Tensor) -> Tensor:
+    def _features(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         detail = self.detail(inputs)
         over = F.hardswish(detail)
         for layer in self.raise_:
@@ -168,7 +197,8 @@ class OurNet(MuUNet):
         under = under + self.late_to_under(over)
         for layer in self.lower:
             over = layer(F.hardswish(over))
-        return self._to_full(under).add_(detail).add_(over)
+        under = self._activated(under)
+        return self._to_full(under).add_(detail).add_(over), under
 
     def _add_context(self, over: Tensor, context: Tensor) -> Tensor:
         """The under branch's features (already as narrow) repeated over the finer voxels, and added."""

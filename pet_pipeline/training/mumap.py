@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -26,6 +26,7 @@ from pet_pipeline.configs.mumap import (
     MumapDescription,
     MumapTrainingSettings,
     MuUNetSettings,
+    OurNetSettings,
 )
 from pet_pipeline.configs.schema import OptimiserSettings
 from pet_pipeline.data.dataset import PackedCase
@@ -34,6 +35,7 @@ from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import UsageError
 from pet_pipeline.models.devices import Compute, choose
 from pet_pipeline.models.memory import keep_freed_memory
+from pet_pipeline.models.ournet import MuUNet
 from pet_pipeline.models.registry import parameter_count
 from pet_pipeline.models.weights import load_folder, network, save_folder, unusual_network
 from pet_pipeline.mumap.building import build_bank
@@ -44,7 +46,7 @@ from pet_pipeline.training.loop import Stage
 from pet_pipeline.training.madm import VALIDATION_CASES, box_multiple, train_model
 from pet_pipeline.training.mumap_data import TARGET, chosen_images, pack_mumaps
 from pet_pipeline.training.mumap_estimates import confidence_floor, write_estimates, write_priors
-from pet_pipeline.training.mumap_steps import mumap_batch, mumap_figures, mumap_loss
+from pet_pipeline.training.mumap_steps import LossWeights, coarse_loss, mumap_batch, mumap_figures, mumap_loss
 from pet_pipeline.training.seen import cases_seen, seen_ranges
 from pet_pipeline.training.session import Progress, Session, claim, fresh, spread_out
 from pet_pipeline.training.unusual import teach
@@ -221,21 +223,25 @@ def _train_stage(
 
 
 def _train_network(this: _Run, stage: int, name: str, cases: Sequence[PackedCase], *, watched: bool) -> nn.Module:
-    """One network: where it is asked for first its under-representation branch alone, then the whole of it."""
+    """One network: where it is asked for first its under-representation branch alone, then what is around that."""
     settings = this.settings
     channels = (PET,) if stage == 1 else settings.channels
     whole = "muunet" if settings.method == "unet" else "ournet"
+    weights = LossWeights(settings.gradient_weight, settings.square_weight, settings.line_weight if stage > 1 else 0.0)
     network: nn.Module | None = None
     for group, architecture in (("under_optimiser", "muunet"), ("optimiser", whole)):
         optimiser: OptimiserSettings | None = getattr(settings, group if stage == 1 else f"later_{group}")
         if optimiser is None:
             continue
         phase = name if group == "optimiser" else f"{name}-under"
-        shape = _shape(settings) if architecture == whole else MuUNetSettings
+        shape = MuUNetSettings if architecture == "muunet" else OurNetSettings
+        widths = settings.later_under_widths if stage > 1 else None
         resolved = {key: getattr(_shape(settings), key) for key in shape.model_fields} | {"inputs": len(channels)}
+        resolved |= {"under_widths": widths} if widths else {}
         begun = fresh(architecture, resolved, settings.seed, phase)
         if network is not None:
             begun.load_state_dict({**begun.state_dict(), **network.state_dict()})
+            cast(MuUNet, begun).keep_under()
         watch = partial(
             mumap_figures, cases=this.validation, stage=stage, normalisation=settings.normalisation,
             compute=this.compute,
@@ -245,12 +251,7 @@ def _train_network(this: _Run, stage: int, name: str, cases: Sequence[PackedCase
             begun,
             optimiser,
             partial(mumap_batch, cases, settings, optimiser, channels, stage, phase),
-            partial(
-                mumap_loss,
-                gradient_weight=settings.gradient_weight,
-                square_weight=settings.square_weight,
-                line_weight=settings.line_weight if stage > 1 else 0.0,
-            ),
+            partial(mumap_loss if group == "optimiser" else coarse_loss, weights=weights),
             watch if watched else None,
             _identity(settings, stage, group, architecture, resolved, cases=len(cases)),
         )

@@ -1,9 +1,12 @@
 """One update of a mu-map network as pure functions, and its figures on whole volumes."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pet_pipeline.configs.mumap import CONFIDENCE, ESTIMATE, PET, PRIOR, MumapTrainingSettings
@@ -11,6 +14,7 @@ from pet_pipeline.configs.schema import NormalisationSettings, OptimiserSettings
 from pet_pipeline.data.dataset import Augmentation, PackedCase
 from pet_pipeline.evaluation.mumaps import dice, of_tissue
 from pet_pipeline.models.devices import Compute
+from pet_pipeline.models.ournet import MuUNet
 from pet_pipeline.mumap.cascade import PriorMaps, channels_of, mumap_of
 from pet_pipeline.seeding import generator
 from pet_pipeline.training.estimates import unit_normalisation
@@ -62,9 +66,16 @@ def mumap_batch(
     return {INPUTS: stacked(arrays), TARGET: stacked([TARGET]), VALID: stacked([VALID])}
 
 
-def mumap_loss(
-    network: nn.Module, batch: Batch, *, gradient_weight: float, square_weight: float, line_weight: float = 0.0
-) -> Tensor:
+@dataclass(frozen=True)
+class LossWeights:
+    """Of what stands beside L1 in the loss of a mu-map network; see `mumap_loss`."""
+
+    gradient: float
+    square: float
+    line: float = 0.0
+
+
+def mumap_loss(network: nn.Module, batch: Batch, *, weights: LossWeights) -> Tensor:
     """L1, squared error, gradient difference and line integrals, in multiples of water's mu, where mu was measured.
 
     L = <|p - t|> + s <(p - t)^2> + w sum over axes of <|d p - d t|> / 3 + l sum over x and y of <|A p - A t|> / 2.
@@ -72,17 +83,26 @@ def mumap_loss(
     A: the sum along a line through the patch, its error a voxel of the line. Attenuation is exp of such sums: a small
     error of one sign everywhere costs nothing voxel by voxel and most here.
     """
-    error = network(batch[INPUTS]).float() - batch[TARGET]
-    valid = batch[VALID]
+    return _loss_of(network(batch[INPUTS]).float() - batch[TARGET], batch[VALID], weights)
+
+
+def coarse_loss(network: nn.Module, batch: Batch, *, weights: LossWeights) -> Tensor:
+    """The same of the under-representation branch alone, at half resolution: its map against the mean of 2^3 voxels."""
+    target, valid = F.avg_pool3d(batch[TARGET], 2), F.avg_pool3d(batch[VALID], 2)
+    coarse: Tensor = cast(MuUNet, network).coarse(batch[INPUTS])
+    return _loss_of(coarse.float() - target, (valid == 1.0).float(), weights)
+
+
+def _loss_of(error: Tensor, valid: Tensor, weights: LossWeights) -> Tensor:
     count = valid.sum().clamp_min(1.0)
-    pointwise = error.abs() + square_weight * error.square()
+    pointwise = error.abs() + weights.square * error.square()
     loss: Tensor = (pointwise * valid).sum() / count
     for axis in (2, 3, 4):
         both = valid.narrow(axis, 1, valid.shape[axis] - 1) * valid.narrow(axis, 0, valid.shape[axis] - 1)
         steps = error.diff(dim=axis).abs() * both
-        loss = loss + gradient_weight / 3.0 * steps.sum() / both.sum().clamp_min(1.0)
-    for axis in (2, 3) if line_weight else ():
-        loss = loss + line_weight / 2.0 * (error * valid).sum(axis).abs().sum() / count
+        loss = loss + weights.gradient / 3.0 * steps.sum() / both.sum().clamp_min(1.0)
+    for axis in (2, 3) if weights.line else ():
+        loss = loss + weights.line / 2.0 * (error * valid).sum(axis).abs().sum() / count
     return loss
 
 

@@ -25,7 +25,7 @@ from pet_pipeline.models.registry import build, parameter_count
 from pet_pipeline.training import steps
 from pet_pipeline.training.loop import Batch, LoopSettings, Stage, run
 from pet_pipeline.training.mumap_data import TARGET, VALID
-from pet_pipeline.training.mumap_steps import INPUTS, mumap_loss
+from pet_pipeline.training.mumap_steps import INPUTS, LossWeights, mumap_loss
 
 COPIES = 5
 """Of each parameter while it is trained: weight, gradient, two moments, the average of the weights."""
@@ -92,7 +92,7 @@ def probe_of_mumap(settings: MumapTrainingSettings) -> Probe:
     volume = (count, 1, *patch)
     unet = settings.method == "unet"
     network = (settings.unet if unet else settings.our).model_copy(update={"inputs": channels})
-    loss = partial(mumap_loss, gradient_weight=settings.gradient_weight, square_weight=settings.square_weight)
+    loss = partial(mumap_loss, weights=LossWeights(settings.gradient_weight, settings.square_weight))
     shapes = {INPUTS: (count, channels, *patch), TARGET: volume, VALID: volume}
     return Probe("muunet" if unet else "ournet", network.model_dump(), shapes, loss)
 

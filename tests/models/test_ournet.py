@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pet_pipeline.configs.loading import load
@@ -83,7 +84,7 @@ def test_windows_give_what_the_whole_gives_far_from_their_edges() -> None:
     assert not torch.equal(parts, whole)
     # windows of 128 slices, 96 apart: slices 48 to 64 lie in the first alone, farther than the reach from its end
     torch.testing.assert_close(parts[..., 48:64], whole[..., 48:64], rtol=1e-3, atol=1e-4)
-    assert float((parts - whole).abs().max()) < 0.02 * float(whole.max())
+    assert float((parts - whole).abs().max()) < 0.03 * float(whole.max())
 
 
 def test_gradients_reach_every_parameter_of_both_branches() -> None:
@@ -115,6 +116,29 @@ def test_with_a_trained_under_branch_it_starts_as_that_u_net() -> None:
         torch.testing.assert_close(whole(volume), u_net(volume))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("inputs", [1, 2, 4])
+def test_taught_at_half_resolution_alone_the_whole_gives_that_map_raised(inputs: int) -> None:
+    u_net = make("muunet", inputs)
+    nn.init.zeros_(u_net.get_submodule("out").weight)  # as it is before anything at full resolution has learnt
+    volume = torch.rand(1, inputs, 16, 16, 16)
+    volume[:, 1:] = volume[:, 1:, :1, :1, :1]  # what is corrected is flat: its detail is not the branch's
+    coarse = u_net.coarse(volume)  # type: ignore[operator]
+    assert coarse.shape == (1, 1, 8, 8, 8)
+    assert float(coarse.std()) > 0.0
+    raised = F.interpolate(unbounded(coarse), scale_factor=2.0, mode="trilinear")
+    torch.testing.assert_close(u_net(volume), positive(raised), rtol=1e-3, atol=1e-3)
+
+
+def test_alone_the_under_branch_learns_nothing_at_full_resolution() -> None:
+    network = make("muunet", 4).train()
+    network.coarse(torch.rand(1, 4, 16, 16, 16)).square().mean().backward()  # type: ignore[operator]
+    taught = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
+    assert taught == {"stem", "encoder", "down", "up", "decoder", "under_map"}
+    network.keep_under()  # type: ignore[operator]
+    assert taught.isdisjoint(name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad)
+
+
 def reach(network: nn.Module) -> Tensor:
     """Where a change of one voxel of the input is felt, (x, y, z)."""
     volume = torch.zeros(1, 1, 48, 48, 48)
@@ -128,7 +152,16 @@ def reach(network: nn.Module) -> Tensor:
 def test_the_over_branch_sees_less_far_than_the_under_branch() -> None:
     network = make("ournet")
     alone = make("ournet")
-    for name in ("early_to_under", "early_to_over", "late_to_under", "late_to_over", "under_out", "fusion", "out"):
+    for name in (
+        "early_to_under",
+        "early_to_over",
+        "late_to_under",
+        "late_to_over",
+        "under_out",
+        "under_map",
+        "fusion",
+        "out",
+    ):
         for parameter in alone.get_submodule(name).parameters():
             parameter.data.zero_()
     alone.out.weight.data[:, :, 1, 1, 1] = 1.0  # a point, so that the reach is the branch's own

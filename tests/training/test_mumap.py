@@ -24,7 +24,7 @@ from pet_pipeline.training.folds import Fold
 from pet_pipeline.training.mumap import train_mumap
 from pet_pipeline.training.mumap_data import chosen_images, draw_mumap_patch, pack_mumaps
 from pet_pipeline.training.mumap_estimates import write_estimates, write_prior
-from pet_pipeline.training.mumap_steps import array_of, mumap_loss
+from pet_pipeline.training.mumap_steps import LossWeights, array_of, coarse_loss, mumap_loss
 from pet_pipeline.units import MU_WATER_CM1
 
 SMALL = (
@@ -246,7 +246,7 @@ def test_the_loss_is_l1_square_and_gradient_difference_where_the_map_was_measure
             return x
 
     def loss(batch: dict[str, torch.Tensor], gradient: float, square: float = 0.0) -> float:
-        return float(mumap_loss(Ramp(), batch, gradient_weight=gradient, square_weight=square))
+        return float(mumap_loss(Ramp(), batch, weights=LossWeights(gradient, square)))
 
     shape = (1, 1, 4, 4, 6)
     target = torch.zeros(shape)
@@ -264,6 +264,23 @@ def test_the_loss_is_l1_square_and_gradient_difference_where_the_map_was_measure
     assert loss(masked, 0.6) == pytest.approx(0.1 + 0.6 * 0.1 / 3, rel=1e-5)
 
 
+def test_at_half_resolution_blocks_count_and_only_those_measured_whole() -> None:
+    class Blocks(nn.Module):
+        def coarse(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.avg_pool3d(x, 2)
+
+    target = torch.rand(1, 1, 4, 4, 6)
+    valid = torch.ones_like(target)
+    batch = {"inputs": target + 0.25, "target": target, "valid": valid}
+    weights = LossWeights(0.5, 4.0)
+    assert float(coarse_loss(Blocks(), batch, weights=weights)) == pytest.approx(0.25 + 4.0 * 0.0625, rel=1e-4)
+    wrong = batch["inputs"].clone()
+    wrong[..., 2:4] = 99.0
+    valid[..., 3:4] = 0.0  # half of each block
+    masked = {**batch, "inputs": wrong}
+    assert float(coarse_loss(Blocks(), masked, weights=LossWeights(0.0, 4.0))) == pytest.approx(0.5, rel=1e-4)
+
+
 def test_line_integrals_forgive_what_cancels_along_a_line_and_nothing_else() -> None:
     def extra(error: torch.Tensor, valid: torch.Tensor | None = None) -> float:
         batch = {
@@ -272,8 +289,7 @@ def test_line_integrals_forgive_what_cancels_along_a_line_and_nothing_else() -> 
             "valid": torch.ones_like(error) if valid is None else valid,
         }
         with_lines, without = (
-            mumap_loss(nn.Identity(), batch, gradient_weight=0.5, square_weight=4.0, line_weight=weight)
-            for weight in (2.0, 0.0)
+            mumap_loss(nn.Identity(), batch, weights=LossWeights(0.5, 4.0, weight)) for weight in (2.0, 0.0)
         )
         return float(with_lines - without)
 
