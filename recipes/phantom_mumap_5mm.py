@@ -3,13 +3,15 @@
     python recipes/phantom_mumap_5mm.py --output build/mumap [--install] [--baselines] [--figures FIGURES_JSON]
 
 Every step goes on where it stopped. `--baselines` also trains what benchmarks/mumap.py compares it with: OUR-Net
-without a population prior (its first stage is the cascade's own, taken over), the plain U-Net of equal size, the
-diffusion variant. `--install` puts the result into the package; `--figures` adds what the benchmark measured to the
-card.
+without a population prior (its first stage is the cascade's own, taken over), the plain U-Net of equal size (the
+under-representation branch of its first stage likewise: it is the same network), the diffusion variant. `--install`
+puts the result into the package; `--figures` adds what the benchmark measured to the card.
 """
 
+import os
 import platform
 import shutil
+from pathlib import Path
 
 from common import announce, cohort_of, figures_of, parser_of, target_of
 
@@ -20,12 +22,21 @@ from pet_pipeline.inference.defaults import DEFAULT_MUMAP_MODEL
 from pet_pipeline.models.weights import bank_path, load_folder, network, save_folder, unusual_network
 from pet_pipeline.training.mumap import train_mumap
 
-BASELINES = ("unet", "our", "diffusion")
+BASELINES = {"unet": "stage1-under", "our": "stage1*", "diffusion": None}
+"""What a comparison takes over from the model's run: the same network, the same patients, the same steps."""
 
 INTENDED_USE = (
     "Research and demonstration, not diagnosis. Mu-maps at 511 keV of adults, head to thighs, from 18F-FDG PET of 5 to "
     "100 % dose without attenuation correction; trained on simulated patients only."
 )
+
+
+def take_over(run: Path, other: Path, stages: str) -> None:
+    """Packed cases (links) and finished stages of another run; what its stages made of the cases stays its own."""
+    made_later = shutil.ignore_patterns("estimate*", "prior*", "confidence*")
+    shutil.copytree(run / "packed", other / "packed", ignore=made_later, copy_function=os.link, dirs_exist_ok=True)
+    for stage in (run / "stages").glob(stages):
+        shutil.copytree(stage, other / "stages" / stage.name)
 
 
 def main() -> None:
@@ -38,12 +49,10 @@ def main() -> None:
         cohort, settings, arguments.output / "run", progress=progress, resume=True, workers=2,
         name=DEFAULT_MUMAP_MODEL, recipe="python recipes/phantom_mumap_5mm.py",
     )  # fmt: skip
-    for method in BASELINES if arguments.baselines else ():
+    for method, shared in BASELINES.items() if arguments.baselines else ():
         other = arguments.output / f"run-{method}"
-        if method == "our" and not (other / "stages").exists():
-            # the same network on the same patients: a checkpoint of other settings would be refused
-            for stage in (arguments.output / "run" / "stages").glob("stage1*"):
-                shutil.copytree(stage, other / "stages" / stage.name)
+        if shared and not (other / "stages").exists():
+            take_over(arguments.output / "run", other, shared)
         changes = [*arguments.set, f"method={method}", *(["stages=1"] if method == "diffusion" else [])]
         train_mumap(
             cohort, load(MumapTrainingSettings, arguments.config, changes), other, progress=progress, resume=True,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from quiet_progress import Killed, killed_in, silent
+from safetensors.torch import load_file
 from torch import nn
 
 from pet_pipeline.configs.loading import load
@@ -142,7 +143,7 @@ def packed_of(run: Path, case: Case) -> PackedCase:
 def test_with_one_fold_the_second_stage_learns_from_those_the_first_never_met(
     manifest: Manifest, tmp_path: Path
 ) -> None:
-    train_mumap(manifest, small("folds=1", "method=our"), tmp_path, progress=silent)
+    train_mumap(manifest, small("folds=1", "method=our", "later_under_widths=[8]"), tmp_path, progress=silent)
     first = json.loads((tmp_path / "packed" / "sub-4_dose05" / "estimate1.json").read_text())["learnt_from"]
     estimated = {path.parent.name[:5] for path in (tmp_path / "packed").glob("*/estimate1.npy")}
     assert len(first) == 2
@@ -152,6 +153,7 @@ def test_with_one_fold_the_second_stage_learns_from_those_the_first_never_met(
     assert facts.mumap is not None
     assert facts.mumap.bank is None
     assert facts.networks["stage2"].settings["inputs"] == 2
+    assert [list(facts.networks[f"stage{n}"].settings["under_widths"]) for n in (1, 2)] == [[8, 16], [8]]
 
 
 def test_a_first_stage_is_the_same_for_every_cascade(manifest: Manifest, unbroken: Path, tmp_path: Path) -> None:
@@ -171,9 +173,26 @@ def test_baselines_are_trained_by_a_setting(method: str, manifest: Manifest, tmp
     assert kinds == ({"muunet"} if method == "unet" else {"prior3d", "unet25d"})
 
 
+def test_what_the_under_branch_learnt_alone_stays_while_the_rest_learns(manifest: Manifest, tmp_path: Path) -> None:
+    alone = '{"steps": 4, "batch": 1, "patch": [16, 16, 16], "warmup_steps": 1}'
+    train_mumap(manifest, small("method=our", "stages=1", f"under_optimiser={alone}"), tmp_path, progress=silent)
+
+    def weights(stage: str) -> dict[str, torch.Tensor]:
+        loaded = load_file(tmp_path / "stages" / stage / "checkpoint.safetensors")
+        return {name.removeprefix("average/"): value for name, value in loaded.items() if name.startswith("average/")}
+
+    before, after = weights("stage1-under"), weights("stage1")
+    kept = {name.split(".")[0] for name in before if torch.equal(before[name], after[name])}
+    assert {"stem", "encoder", "decoder", "under_map"} <= kept
+    assert kept.isdisjoint({"fusion", "out"})
+    assert float(before["under_map.weight"].abs().max()) > 0.0
+
+
 def test_what_cannot_be_trained_is_refused(manifest: Manifest, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="stages > 2 need folds >= 2"):
         small("folds=1", "stages=3")
+    with pytest.raises(UsageError, match="later_under_widths: 3 levels, needed are at most those of the first stage, 2"):
+        small("later_under_widths=[8, 8, 8]")
     without = Manifest(
         manifest.root, tuple(Case(c.case_id, c.participant_id, c.site, c.split, c.input) for c in manifest.cases)
     )
