@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError
@@ -121,10 +121,18 @@ def unusual_network(folder: ModelFolder) -> SketchNet | None:
     """The network that tells unusual inputs; None where the model has none.
 
     Raises:
-        ModelError: weights that do not fit the architecture.
+        ModelError: weights that do not fit the architecture, another architecture, or a kind that has no limit.
     """
     unusual = folder.description.unusual
-    return None if unusual is None else cast(SketchNet, _loaded(folder, unusual.network))
+    if unusual is None:
+        return None
+    taught = _loaded(folder, unusual.network)
+    where = f"{folder.path / DESCRIPTION_FILE}: {UNUSUAL}"
+    if not isinstance(taught, SketchNet):
+        raise ModelError(f"{where}: a network {unusual.network.architecture} found; needed is a sketchnet")
+    if missing := [kind for kind in taught.settings.kinds if kind not in unusual.limits]:
+        raise ModelError(f"{where}: no limit of {', '.join(missing)}; needed is one for each kind that it was taught")
+    return taught
 
 
 def _loaded(folder: ModelFolder, entry: NetworkDescription) -> nn.Module:
