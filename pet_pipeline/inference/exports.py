@@ -97,7 +97,8 @@ def convert_mumap(
             warnings.append(
                 "the map has no couch, which a reconstruction needs: convert ct --keep-couch, or the console's own"
             )
-        if to is Format.DICOM and target.is_dir():  # this very work's, from a run that was killed before its sidecar: else `once` refuses it
+        # This very work's, of a run that was killed before its sidecar: any other folder is refused before.
+        if to is Format.DICOM and target.is_dir():
             shutil.rmtree(target)
         beside = sidecar_path(target)
         sidecar.claim(target, plan)

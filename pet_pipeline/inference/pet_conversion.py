@@ -15,6 +15,7 @@ from pet_pipeline.data.dicom_pet import read_pet
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.input_units import read_sidecar
 from pet_pipeline.data.nifti import NiftiTemplate
+from pet_pipeline.data.plain_facts import plain_facts
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.inference import sidecar
@@ -37,7 +38,7 @@ _KEPT = (
     "InjectedRadioactivityUnits", "ScanStart", "InjectionStart", "ImageDecayCorrected", "ImageDecayCorrectionTime",
     "SUVPerScale", "Simulated",
 )  # fmt: skip
-"""Of a NIfTI file's sidecar: what is still true of the converted file."""
+"""Of a NIfTI file's sidecar: what is still true of the converted file, free text left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +153,7 @@ def _from_series(files: SeriesFiles, reading: InputOptions) -> _Pet:
 def _from_file(path: Path, reading: InputOptions) -> _Pet:
     taken = take_in(path, reading, reading.frame if isinstance(reading.frame, int) else None)
     stated = read_sidecar(path) or {}
-    facts = {name: stated[name] for name in _KEPT if stated.get(name) is not None}
+    facts = plain_facts(stated, _KEPT)
     sizes = [facts.get("PatientWeight") or reading.weight_kg, facts.get("PatientSize")]
     weight, height = (float(value) if isinstance(value, int | float) else None for value in sizes)
     sex = facts.get("PatientSex")
