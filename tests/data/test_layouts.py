@@ -278,8 +278,9 @@ def test_the_table_of_udpet_makes_suv_of_its_images(tmp_path: Path) -> None:
     header = "Weight,Activity,Delay,Half life,ID\n"
     for row in ("x,1,1,1,a", "-70,1,1,1,a", "nan,1,1,1,a", "70,0,1,1,a", "70,1,-1,1,a", "70,1,1,inf,a", "70,1,1"):
         table.write_text(f"{header}{row}\n")
-        with pytest.raises(InputRefused, match=r"patients\.csv: .* found; needed is a number above 0"):
+        with pytest.raises(InputRefused, match=r"patients\.csv: '.*' is '.*'; needed is a number above 0"):
             udpet.sidecars(table, found.images)
-    table.write_text("PatientID,Weight\nAnonymous-01,70\n")
-    with pytest.raises(InputRefused, match=r"patients\.csv: no column for dose_bq"):
+    table.write_text('PatientID,Weight,"two\u2028lines"\nAnonymous-01,70\n')
+    with pytest.raises(InputRefused, match=r"patients\.csv: no column for dose_bq") as refused:
         udpet.sidecars(table, found.images)
+    assert len(str(refused.value).splitlines()) == 1

@@ -55,7 +55,9 @@ def sidecars(table: Path, images: Sequence[Image]) -> dict[Path, dict[str, Any]]
     header = list(rows[0]) if rows else []
     columns = {what: _column(pattern, header) for what, pattern in _COLUMNS.items()}
     if missing := [what for what, column in columns.items() if column is None]:
-        raise InputRefused(f"{table}: no column for {', '.join(missing)} among {', '.join(header) or 'none'}")
+        raise InputRefused(
+            f"{table}: no column for {', '.join(missing)} among {', '.join(map(repr, header)) or 'none'}"
+        )
     facts = {row[str(columns["participant"])].strip(): _facts(row, columns, table) for row in rows}
     return {image.path: facts[image.participant] for image in images if image.participant in facts}
 
@@ -75,7 +77,7 @@ def _facts(row: Mapping[str, str], columns: Mapping[str, str | None], table: Pat
         except ValueError:
             values[what] = math.nan
         if not (0.0 < values[what] < math.inf or (what == "delay_s" and values[what] == 0.0)):
-            raise InputRefused(f"{table}: {column} {cell!r} found; needed is a number above 0 (times: or 0)")
+            raise InputRefused(f"{table}: {column!r} is {cell!r}; needed is a number above 0 (times: or 0)")
     return {
         "Modality": "PT",
         "Units": "Bq/mL",
