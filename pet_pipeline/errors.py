@@ -1,6 +1,7 @@
 """User-facing errors; each knows the exit status that the command line returns for it."""
 
 import errno
+import re
 
 
 class PetPipelineError(Exception):
@@ -37,6 +38,35 @@ class OutOfMemory(PetPipelineError):
     """Memory ran out after every fallback."""
 
     exit_status = 6
+
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full: with its number, or in the words of safetensors, shutil or NumPy."""
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return True
+    said = str(error)
+    numbers = map(int, re.findall(r"(?:os error|Errno) (\d+)", said))
+    return (
+        any(number in _DISK_FULL for number in numbers) or re.search(r"\d+ requested and \d+ written", said) is not None
+    )
+
+
+def make_room(error: BaseException, where: object = None) -> PetPipelineError:
+    """What to say of it, in one line.
+
+    Args:
+        error: of which `is_disk_full` holds.
+        where: the output; None for the file that the error names.
+    """
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else "No space left on device"
+    named = getattr(error, "filename", None) or "the output"
+    return PetPipelineError(
+        f"{named if where is None else where}: cannot be written ({reason}); make room, then type the same command "
+        "again: what is finished stays"
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,13 +1,38 @@
 """Fixtures that several floors share: an untrained model folder and a PET file, both tiny and made in the test."""
 
 import json
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 from tiny_pet import SPACING_MM, phantom_array
+
+MISSING = re.compile(r"could not import|\bneeds\b")
+"""In the reason of a skip: of `importorskip`, and where a tool is not installed (`needs dciodvfy ...`)."""
+
+
+def _fail_for_what_is_missing(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """In CI every extra and every tool is installed: a test that is skipped for want of one fails there."""
+    if os.environ.get("CI") and report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        if MISSING.search(reason):
+            report.outcome = "failed"
+            report.longrepr = f"{reason}; CI must have it (.ci/run installs it)"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, None]:
+    _fail_for_what_is_missing((yield).get_result())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, None]:
+    _fail_for_what_is_missing((yield).get_result())
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ from pet_pipeline.cli import (
     translate,
 )
 from pet_pipeline.cli.console import configure_logging, messages
-from pet_pipeline.errors import OutOfMemory, PetPipelineError, is_out_of_memory
+from pet_pipeline.errors import OutOfMemory, PetPipelineError, is_disk_full, is_out_of_memory, make_room
 
 EXIT_UNFORESEEN = 1
 EXIT_INTERRUPTED = 130
@@ -111,6 +111,10 @@ def main() -> None:
             log.debug("out of memory", exc_info=True)
             _say("out of memory: close other programs, use --batch-slices 1 or a smaller field of view")
             sys.exit(OutOfMemory.exit_status)
+        if is_disk_full(error):
+            log.debug("disk full", exc_info=True)
+            _say(str(make_room(error)))
+            sys.exit(PetPipelineError.exit_status)
         first = (str(error).strip().splitlines() or [""])[0]
         _say(f"unforeseen: {type(error).__name__}: {first} (--log-file FILE keeps the traceback)")
         log.debug("unforeseen", exc_info=True)

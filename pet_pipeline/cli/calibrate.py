@@ -36,6 +36,7 @@ def calibrate(
     The result is a model folder with the calibration in its model.yaml and card; `translate --uncertainty` applies it.
     """
     from pet_pipeline.cli.console import messages, print_json, progress, results
+    from pet_pipeline.data.files import held
     from pet_pipeline.data.manifest import Manifest
     from pet_pipeline.inference.calibration import calibrate_spread, calibration_cases
     from pet_pipeline.inference.translator import Translator
@@ -45,13 +46,15 @@ def calibrate(
     destination = writable_folder(folder, output)
     truth = folder.description.target if reference is None else reference.value
     cases = calibration_cases(Manifest.load(data), split.value, truth, most_cases)
-    with messages.status("loading the model"):
-        translator = Translator.load(folder, device=device, precision=precision.value)
-    with progress("calibrate", len(cases)) as tick:
-        calibration = calibrate_spread(
-            translator, cases, paths=paths, reference=truth, seed=seed, on_case=lambda name: tick(1, name)
-        )
-    written = describe_anew(folder, destination, {"calibration": calibration})
+    # Not the folder itself, which is held while it is written: so that a second run is told at once, not at the end.
+    with held(destination.with_name(f"{destination.name}.calibration")):
+        with messages.status("loading the model"):
+            translator = Translator.load(folder, device=device, precision=precision.value)
+        with progress("calibrate", len(cases)) as tick:
+            calibration = calibrate_spread(
+                translator, cases, paths=paths, reference=truth, seed=seed, on_case=lambda name: tick(1, name)
+            )
+        written = describe_anew(folder, destination, {"calibration": calibration})
     if json:
         print_json({"model": str(written.path), "calibration": calibration.model_dump(mode="json")})
         return

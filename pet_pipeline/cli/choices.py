@@ -50,6 +50,13 @@ class OutputUnit(StrEnum):
     BQML = "bqml"
 
 
+class MumapUnit(StrEnum):
+    """What a written value of a mu-map or CT means."""
+
+    CM1 = "cm-1"
+    HU = "hu"
+
+
 class ExportFormat(StrEnum):
     """What a model is exported to."""
 

@@ -8,7 +8,7 @@ import typer
 
 from pet_pipeline.cli import choices
 from pet_pipeline.cli.cases import report
-from pet_pipeline.units import PetUnit
+from pet_pipeline.units import PetUnit, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,16 +98,25 @@ def fit_scale(
 @app.command("ct")
 def convert_ct(
     source: Annotated[Path, typer.Argument(metavar="IN", help="CT in HU (NIfTI), or the folder of a DICOM series.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="mu-map in cm^-1, .nii.gz; a sidecar beside it.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="mu-map in cm^-1 or CT in HU, .nii.gz; a sidecar beside it.")
+    ],
     pet: Annotated[
         Path | None, typer.Option("--pet", help="PET (NIfTI, or a series' folder) whose grid is used; else the CT's.")
     ] = None,
+    output_unit: Annotated[
+        choices.MumapUnit,
+        typer.Option("--output-unit", help="cm-1: a mu-map; hu: the CT's own numbers, couch and sharpness included."),
+    ] = choices.MumapUnit.CM1,
     kvp: Annotated[
         float | None, typer.Option("--kvp", help="Tube voltage: 80, 100, 110, 120, 130 or 140; else the header's.")
     ] = None,
     fwhm_mm: Annotated[
-        float, typer.Option("--fwhm-mm", min=0.0, max=30.0, help="Smoothing to the PET's resolution; 0 for none.")
-    ] = 5.0,
+        float | None,
+        typer.Option(
+            "--fwhm-mm", min=0.0, max=30.0, help="Smoothing to the PET's resolution; 0 for none.", show_default="5.0"
+        ),
+    ] = None,
     keep_couch: Annotated[
         bool, typer.Option("--keep-couch", help="Leave the couch in: for reconstruction, not for training.")
     ] = False,
@@ -115,6 +124,8 @@ def convert_ct(
     json: choices.Json = False,
 ) -> None:
     """CT numbers to attenuation at 511 keV (cm^-1), smoothed, on a PET's grid, without the couch; air beyond the CT.
+
+    With --output-unit hu the CT numbers themselves, as they are.
 
     IN is a NIfTI file in HU or the folder of a DICOM series; OUT is a .nii.gz, with a sidecar beside it.
 
@@ -128,7 +139,14 @@ def convert_ct(
         out,
         json,
         lambda: ct_conversion.convert_ct(
-            source, out, pet=pet, kvp=kvp, fwhm_mm=fwhm_mm, keep_couch=keep_couch, overwrite=overwrite
+            source,
+            out,
+            pet=pet,
+            unit=Unit(output_unit.value),
+            kvp=kvp,
+            fwhm_mm=fwhm_mm,
+            keep_couch=keep_couch,
+            overwrite=overwrite,
         ),
     )
 

@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -105,46 +107,60 @@ def evaluate(
     matchings = _match(folders, ref, manifest, labels, reference, quantity)
     scoring = Reading(quantity.value, data_range, kvp, resample, texture)
     works = planned(matchings, scoring, pictures=output / PICTURES if report else None, volumes=viewer)
-    if part.count == 1:
-        outcomes, to_come = _score(works, workers, cluster), 0
-    else:
-        outcomes, to_come = _score_shard(works, workers, cluster, part, output)
-    assessment = assembled(matchings, outcomes)
-    for line in assessment.warnings:
-        messages.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    if to_come:
-        if as_json:
-            _print_json(assessment, None)
+    with _alone(output, works) if part.count == 1 else nullcontext():
+        if part.count == 1:
+            outcomes, to_come = _score(works, workers, cluster), 0
         else:
-            line = f"shard {part}: {len(assessment.records)} cases scored; shards to come: {to_come}"
-            results.print(line, markup=False, highlight=False, soft_wrap=True)
+            outcomes, to_come = _score_shard(works, workers, cluster, part, output)
+        assessment = assembled(matchings, outcomes)
+        for line in assessment.warnings:
+            messages.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        if to_come:
+            if as_json:
+                _print_json(assessment, None)
+            else:
+                line = f"shard {part}: {len(assessment.records)} cases scored; shards to come: {to_come}"
+                results.print(line, markup=False, highlight=False, soft_wrap=True)
+            _finish(assessment, output)
+            return
+        if assessment.records:
+            against = next(iter(matchings.values())).reference
+            settings: dict[str, Any] = {
+                "predictions": str(pred),
+                "method": method,
+                "compare": {name: str(folder) for name, folder in folders.items() if name != method},
+                "references": str(manifest or ref),
+                "reference": against,
+                "labels": str(labels) if labels else None,
+                "quantity": quantity.value,
+                "data_range": data_range,
+                "resample": resample,
+                "texture": texture,
+                "kvp": kvp if quantity is Quantity.MUMAP else None,
+            }
+            save(assessment, output, settings, command=shlex.join(["pet-pipeline", *sys.argv[1:]]))
+        if as_json:
+            _print_json(assessment, output)
+        elif assessment.records:
+            _print_tables(assessment, against)
+        if assessment.records:  # last, for it takes longest and can be had again from what is written
+            written = [output / METRICS_FILE, output / SUMMARY_FILE, *_draw(output, report, viewer, window_suv)]
+            if not as_json:
+                results.print(f"written: {', '.join(map(str, written))}", markup=False, highlight=False, soft_wrap=True)
         _finish(assessment, output)
-        return
-    if assessment.records:
-        against = next(iter(matchings.values())).reference
-        settings: dict[str, Any] = {
-            "predictions": str(pred),
-            "method": method,
-            "compare": {name: str(folder) for name, folder in folders.items() if name != method},
-            "references": str(manifest or ref),
-            "reference": against,
-            "labels": str(labels) if labels else None,
-            "quantity": quantity.value,
-            "data_range": data_range,
-            "resample": resample,
-            "texture": texture,
-            "kvp": kvp if quantity is Quantity.MUMAP else None,
-        }
-        save(assessment, output, settings, command=shlex.join(["pet-pipeline", *sys.argv[1:]]))
-    if as_json:
-        _print_json(assessment, output)
-    elif assessment.records:
-        _print_tables(assessment, against)
-    if assessment.records:  # last, for it takes longest and can be had again from what is written
-        written = [output / METRICS_FILE, output / SUMMARY_FILE, *_draw(output, report, viewer, window_suv)]
-        if not as_json:
-            results.print(f"written: {', '.join(map(str, written))}", markup=False, highlight=False, soft_wrap=True)
-    _finish(assessment, output)
+
+
+@contextmanager
+def _alone(output: Path, works: "list[Work]") -> Iterator[None]:
+    """No other run writes these scores meanwhile; what a killed one was writing goes."""
+    from pet_pipeline.data.files import clear_partials, held
+    from pet_pipeline.evaluation.report import METRICS_FILE, SUMMARY_FILE
+    from pet_pipeline.reporting.planes import volumes_beside
+
+    pictures = [work.picture for work in works if work.picture is not None]
+    with held(output / METRICS_FILE):
+        clear_partials(output / SUMMARY_FILE, output / "report.html", *pictures, *map(volumes_beside, pictures))
+        yield
 
 
 def _methods(pred: Path, method: str, compare: list[str]) -> dict[str, Path]:

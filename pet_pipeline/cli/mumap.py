@@ -1,6 +1,5 @@
 """`pet-pipeline mumap`: NAC (or low-dose) PET files to mu-maps at 511 keV."""
 
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +10,6 @@ from pet_pipeline.cli import choices
 from pet_pipeline.inference.defaults import DEFAULT_MUMAP_MODEL
 
 
-class MumapUnit(StrEnum):
-    """What a written value means."""
-
-    CM1 = "cm-1"
-    HU = "hu"
-
-
 def mumap(
     inputs: choices.Inputs,
     output: Annotated[
@@ -25,8 +17,8 @@ def mumap(
     ],
     model: Annotated[str, typer.Option("--model", help="Built-in name or model folder.")] = DEFAULT_MUMAP_MODEL,
     output_unit: Annotated[
-        MumapUnit, typer.Option("--output-unit", help="cm-1: attenuation at 511 keV; hu: a pseudo-CT.")
-    ] = MumapUnit.CM1,
+        choices.MumapUnit, typer.Option("--output-unit", help="cm-1: attenuation at 511 keV; hu: a pseudo-CT.")
+    ] = choices.MumapUnit.CM1,
     kvp: Annotated[float, typer.Option("--kvp", help="Tube voltage of the scale to HU, e.g. 80, 100, 140.")] = 120.0,
     stages: Annotated[
         int | None, typer.Option("--stages", min=1, help="Stages of the cascade, at most the model's.")

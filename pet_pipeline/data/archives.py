@@ -3,6 +3,7 @@
 import io
 import lzma
 import math
+import os
 import struct
 import zipfile
 import zlib
@@ -46,11 +47,16 @@ def content(archive: zipfile.ZipFile, name: str, most_bytes: int) -> bytes:
     """A member of a zip file that unpacks to at most so many bytes.
 
     Raises:
-        KeyError: no such member; ValueError: it unpacks to more.
+        KeyError: no such member; ValueError: it unpacks to more, or claims more of the file than there is.
     """
-    size = archive.getinfo(name).file_size  # zipfile unpacks no more than what is stated here
+    member = archive.getinfo(name)
+    size = member.file_size  # zipfile unpacks no more than what is stated here
     if size > most_bytes:
         raise ValueError(f"{name} unpacks to {size} bytes; permitted are {most_bytes}")
+    assert archive.fp is not None  # it is open
+    there = archive.fp.seek(0, os.SEEK_END)
+    if member.compress_size > there:  # zipfile takes memory for so many bytes before it reads them
+        raise ValueError(f"{name} claims {member.compress_size} bytes of a file of {there}")
     return archive.read(name)
 
 

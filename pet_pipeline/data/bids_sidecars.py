@@ -4,13 +4,13 @@ By BIDS's inheritance principle `rec-nacstat_pet.json` at the root speaks of eve
 and suffix; what lies nearer to the file wins.
 """
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from pet_pipeline.data.bids_names import BidsName, entities_of
 from pet_pipeline.data.files import parse_json
 from pet_pipeline.data.nifti import stem
+from pet_pipeline.data.tables import read_rows
 from pet_pipeline.errors import InputRefused
 
 DESCRIPTION_FILE = "dataset_description.json"
@@ -41,7 +41,7 @@ def inherited(path: Path) -> dict[str, Any]:
     """What the data set says of a file; empty for a file without a BIDS name or outside of a data set.
 
     Raises:
-        InputRefused: a sidecar that is not a JSON object.
+        InputRefused: a sidecar that is not a JSON object, a `participants.tsv` that is no table.
     """
     name = BidsName.parse(stem(path))
     root = None if name is None else dataset_root(path)
@@ -66,8 +66,10 @@ def read_object(sidecar: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        InputRefused: unreadable, or something else than an object.
+        InputRefused: unreadable, no regular file, or something else than an object.
     """
+    if not sidecar.is_file():  # a pipe would be waited on for ever
+        raise InputRefused(f"{sidecar}: no such file, or no regular one; needed is a valid sidecar, or none")
     try:
         content = parse_json(sidecar.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
@@ -84,10 +86,10 @@ def _participant(root: Path, participant: str) -> dict[str, Any]:
     table = root / "participants.tsv"
     if not table.is_file():
         return {}
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        row = next((r for r in csv.DictReader(file, delimiter="\t") if r.get("participant_id") == participant), {})
+    rows = read_rows(table, any_bytes=True)
+    row = next((one for one in rows if one.get("participant_id") == participant), {})
     weights = [row[column] for column in row if column and column.lower() in _WEIGHTS]
     try:
         return {"PatientWeight": float(weights[0])} if weights else {}
-    except (TypeError, ValueError):
+    except ValueError:
         return {}

@@ -109,7 +109,7 @@ def _facts(files: SeriesFiles, slices: Slices, scale: Scaling) -> dict[str, Any]
     duration_ms = number(first, "ActualFrameDuration")
     facts: dict[str, Any] = {
         "Modality": "PT",
-        "Manufacturer": _vendor(text(first, "Manufacturer")),
+        "Manufacturer": vendor(text(first, "Manufacturer")),
         "AttenuationCorrection": {True: "none", False: "corrected", None: None}[files.nac],
         "CorrectedImage": [term for term in CORRECTIONS if term in (files.corrections or ())] or None,
         "StoredUnits": scale.units,
@@ -137,7 +137,7 @@ def _facts(files: SeriesFiles, slices: Slices, scale: Scaling) -> dict[str, Any]
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _vendor(stated: str) -> str | None:
+def vendor(stated: str) -> str | None:
     """A known manufacturer's name; None for any other text."""
     plain = stated.lower()
     return next((name for name in VENDORS if plain == name.lower() or plain.startswith(f"{name.lower()} ")), None)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pet_pipeline.errors import InputRefused, PetPipelineError, UsageError
+from pet_pipeline.errors import InputRefused, UsageError, is_disk_full, make_room
 
 try:
     import fcntl
@@ -24,10 +24,12 @@ except ImportError:  # Windows
 _PARTIAL = ".partial-"
 """Begins the names of files that are being written."""
 
+_ASIDE = "replaced"
+"""In such a folder: the old one, while the new one takes its place."""
+
 log = logging.getLogger(__name__)
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -80,13 +82,25 @@ def held(target: Path) -> Iterator[None]:
 
 
 def clear_partials(*targets: Path) -> None:
-    """Remove what killed runs left of these files and folders; only for who keeps others from writing them."""
+    """Remove what killed runs left of these files and folders; only for who keeps others from writing them.
+
+    A folder that was put aside for a new one, which then did not come, is brought back.
+    """
     for target in targets:
         for left in target.parent.glob(f"{_PARTIAL}{glob.escape(target.name)}-*"):
             if left.is_dir():
+                if (left / _ASIDE).is_dir() and not target.exists():
+                    (left / _ASIDE).rename(target)
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
+
+
+def recover(folder: Path) -> None:
+    """Bring a folder back if a run was killed while a new one took its place; not while another process is at it."""
+    if not folder.exists() and any(folder.parent.glob(f"{_PARTIAL}{glob.escape(folder.name)}-*/{_ASIDE}")):
+        with suppress(UsageError), held(folder):
+            pass
 
 
 def lock_path(target: Path) -> Path:
@@ -124,22 +138,21 @@ def _told_of(target: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in _UNWRITABLE:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
             raise UsageError(
                 f"{target}: cannot be written ({error.strerror}); give an output that you may write"
             ) from error
-        if error.errno in _FULL:
-            raise PetPipelineError(
-                f"{target}: cannot be written ({error.strerror}); make room, then type the same command again: what "
-                "is finished stays"
-            ) from error
+        if is_disk_full(error):
+            raise make_room(error, target) from error
         raise
 
 
 @contextmanager
 def whole_folder(folder: Path, replaced: str | None = None) -> Iterator[Path]:
     """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes when not.
+
+    What a killed run leaves of it goes when `folder` is held again: who calls this, holds it, or clears it.
 
     Args:
         folder: new, or empty, or with nothing in it but files to be replaced.
@@ -152,16 +165,32 @@ def whole_folder(folder: Path, replaced: str | None = None) -> Iterator[Path]:
         there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [folder.name]
         if not all(replaced and re.fullmatch(replaced, name) for name in there):
             raise UsageError(f"{folder}: exists and is not empty; needed is a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{folder.name}-", dir=folder.parent))
-    try:
+    with replaced_folder(folder) as temporary:
+        temporary.mkdir()
         yield temporary
         temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A path for a folder yet to be made, which takes the place of `folder`, whatever that holds, as the block ends.
+
+    The old one is put aside first; it comes back if the new one then fails to take its place, and, through
+    `clear_partials`, if the process is killed between the two.
+    """
+    with _told_of(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{folder.name}-", dir=folder.parent))
+        made, aside = temporary / "made", temporary / _ASIDE
+        try:
+            yield made
+            if folder.exists():
+                folder.rename(aside)
+            made.rename(folder)
+        finally:
+            if aside.exists() and not folder.exists():
+                aside.rename(folder)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(target: Path, text: str, mode: int = 0o644) -> None:

@@ -10,7 +10,7 @@ from pet_pipeline.data.isotopes import HALF_LIFE_TOLERANCE, isotope_name
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.units import HALF_LIFE_F18_S
 
-_MBQ_PER_UNIT = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3, "mci": 37.0, "uci": 0.037, "ci": 37000.0}
+MBQ_PER_UNIT = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3, "mci": 37.0, "uci": 0.037, "ci": 37000.0}
 _LEAST_BQ = 1e4
 """A dose without a unit is in Bq by DICOM; below this it can only be MBq, as some GE sites store it."""
 
@@ -88,7 +88,7 @@ def tracer_warnings(facts: Mapping[str, Any]) -> list[str]:
     plain = re.sub(r"[^a-z]", "", tracer.lower())
     if "fdg" in plain or ("fluor" in plain and "glucose" in plain):
         return []
-    return [f"the sidecar names the tracer {tracer}; models here are for FDG"]
+    return ["the sidecar names another tracer than FDG; models here are for FDG"]
 
 
 def is_corrected(facts: Mapping[str, Any] | None) -> bool | None:
@@ -131,7 +131,7 @@ def _dose_mbq(facts: Mapping[str, Any], name: str) -> float | None:
     dose = _number(facts, name, "InjectedRadioactivity")
     if dose is not None:
         unit = str(facts.get("InjectedRadioactivityUnits", "")).strip()
-        factor = _MBQ_PER_UNIT.get(unit.lower().replace("µ", "u").replace("μ", "u"))
+        factor = MBQ_PER_UNIT.get(unit.lower().replace("µ", "u").replace("μ", "u"))
         if factor is None:
             raise InputRefused(
                 f"{name}: InjectedRadioactivityUnits {unit!r} in the sidecar; needed is Bq, kBq, MBq, GBq or mCi"

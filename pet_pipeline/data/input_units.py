@@ -90,6 +90,11 @@ def stated_unit(facts: Mapping[str, Any], name: str) -> Unit | None:
     return _UNITS[stated.lower()]
 
 
+def is_unit(text: str) -> bool:
+    """Whether a text is the name of a unit known here, in any of its spellings."""
+    return text.lower() in _UNITS
+
+
 def _units_text(facts: Mapping[str, Any]) -> str:
     return str(facts.get("Units") or "").strip()
 

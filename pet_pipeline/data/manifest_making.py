@@ -1,6 +1,5 @@
 """From a data set's images to a manifest: pairs within a scan, splits by participant, settings and checksums."""
 
-import csv
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pet_pipeline.data.layouts.images import FULL_DOSE, PET_ROLES, ROLES, Image,
 from pet_pipeline.data.layouts.recognise import Sorted
 from pet_pipeline.data.manifest import MISSING, SPLITS, Case, Manifest
 from pet_pipeline.data.scanner_settings import settings_of
+from pet_pipeline.data.tables import read_rows
 from pet_pipeline.errors import InputRefused
 
 NO_PARTNER = "no PET of this scan goes with it"
@@ -99,7 +99,7 @@ def make_manifest(
         on_file: called after each file whose checksum is taken.
 
     Raises:
-        InputRefused: no row can be made; the message says why.
+        InputRefused: no row can be made, the message says why; or `participants.tsv` is no table.
     """
     images, left = _single(found.images)
     cases, others = _cases(images, site)
@@ -119,7 +119,7 @@ def make_manifest(
     if not cases:
         first = f"{left[0].path.name}: {left[0].reason}" if left else "no file"
         raise InputRefused(f"{found.root}: {len(found.images)} images, but no row for a manifest; the first: {first}")
-    stated = _stated_splits(found.root) if split is None else {}
+    stated = stated_splits(found.root) if split is None else {}
     splits = {**draw_splits(paired - stated.keys(), split or SplitFractions(), seed), **stated}
     cases = [
         replace(case, split=splits[case.participant_id] if case.participant_id in paired else "test") for case in cases
@@ -276,13 +276,12 @@ def _pets(case: Case) -> list[Path]:
     return [path for column, path in case.paths().items() if column in PET_ROLES]
 
 
-def _stated_splits(root: Path) -> Mapping[str, str]:
+def stated_splits(root: Path) -> Mapping[str, str]:
     """Participant -> split, where the data set's `participants.tsv` says it."""
     table = root / "participants.tsv"
     if not table.is_file():
         return {}
-    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    rows = read_rows(table, any_bytes=True)
     return {
         row["participant_id"]: row["split"] for row in rows if row.get("split") in SPLITS and row.get("participant_id")
     }

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
+from pet_pipeline.data.tables import read_rows
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.case import ORGANS, Row
 from pet_pipeline.evaluation.lesions import Uptake
@@ -98,13 +99,11 @@ def read_table(path: Path) -> dict[Key, Interval]:
         InputRefused: it cannot be read, or its columns are others.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            rows = list(csv.DictReader(handle, delimiter="\t"))
         return {
             (row["region"], row["metric"]): Interval(*(float(row[name]) for name in ("value", "low", "high")))
-            for row in rows
+            for row in read_rows(path, needed=COLUMNS, whole=True)
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (InputRefused, ValueError) as error:
         raise InputRefused(
             f"{path}: cannot be read as columns {', '.join(COLUMNS)}; remove it, or translate again with --overwrite"
         ) from error

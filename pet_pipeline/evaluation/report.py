@@ -16,6 +16,7 @@ from typing import Any
 
 from pet_pipeline._version import __version__
 from pet_pipeline.data.files import parse_json, write_json, write_text
+from pet_pipeline.data.tables import read_rows
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation import metrics
 from pet_pipeline.evaluation.agreement import agreements
@@ -123,18 +124,16 @@ def read_metrics(path: Path) -> list[Row]:
     """Read `metrics.tsv`.
 
     Raises:
-        InputRefused: its columns are not those of the contract, or a value is no number.
+        InputRefused: no table, a column of the contract is missing, or a value is no number.
     """
-    with path.open(encoding="utf-8", newline="") as handle:
-        reader = csv.DictReader(handle, delimiter="\t")
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise InputRefused(f"{path}: columns are {reader.fieldnames}, needed are {', '.join(COLUMNS)}")
+    found = []
+    for number, row in enumerate(read_rows(path, needed=COLUMNS, whole=True), start=1):
         try:
-            return [
-                Row(r["case_id"], r["method"], r["region"], r["metric"], float(r["value"]), r["unit"]) for r in reader
-            ]
-        except (TypeError, ValueError) as error:
-            raise InputRefused(f"{path}: line {reader.line_num}: a value that is no number") from error
+            value = float(row["value"])
+        except ValueError as error:
+            raise InputRefused(f"{path}, row {number}: value {row['value']!r} found; needed is a number") from error
+        found.append(Row(row["case_id"], row["method"], row["region"], row["metric"], value, row["unit"]))
+    return found
 
 
 def summarise(

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from pet_pipeline.data import nifti
 from pet_pipeline.data.cluster import Cluster
 from pet_pipeline.data.derived_pet import write_derived
-from pet_pipeline.data.files import clear_partials, held, lock_path, write_json, write_text
+from pet_pipeline.data.files import clear_partials, held, write_json, write_text
 from pet_pipeline.data.parametric_map import write_uncertainty
-from pet_pipeline.errors import PetPipelineError, UsageError
+from pet_pipeline.errors import PetPipelineError
 from pet_pipeline.inference import outcomes, sidecar
 from pet_pipeline.inference.cautions import cautions, refuse_grid, refuse_other_correction
 from pet_pipeline.inference.intake import Intake, frames_wanted, take_in
@@ -170,10 +170,7 @@ def _open(job: Job, frame: int | Exception | None, work: Procedure) -> _Opened |
     }
     skipped = CaseResult(job.case_id, job.source, job.target, "skipped", "finished by an earlier run")
     if _is_finished(job, plan, work):
-        if lock_path(job.target).exists():  # of a run that was killed just when all was written
-            with suppress(UsageError), held(job.target):
-                clear_partials(*job.written)
-                sidecar.unclaim(job.target)
+        outcomes.tidy(job.target, *job.written)
         return skipped
     with ExitStack() as hold:
         hold.enter_context(held(job.target))

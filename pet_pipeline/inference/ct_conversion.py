@@ -1,4 +1,4 @@
-"""From a CT to the mu-map that corrects a PET: scaled to 511 keV, smoothed to a PET's resolution, on the PET's grid."""
+"""From a CT to the mu-map that corrects a PET: scaled to 511 keV, smoothed, on the PET's grid; or to a file in HU."""
 
 import time
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ import numpy as np
 from pet_pipeline.data import nifti
 from pet_pipeline.data.body import block_means, body_mask
 from pet_pipeline.data.couch import patient_mask, without_couch
-from pet_pipeline.data.ct import CtImage, read_ct
+from pet_pipeline.data.ct import AIR_HU, CtImage, read_ct
 from pet_pipeline.data.dicom_series import read_series
 from pet_pipeline.data.mumap_files import axial_coverage, mumap_onto
 from pet_pipeline.data.nifti import NiftiTemplate
 from pet_pipeline.data.volume import Volume
-from pet_pipeline.errors import InputRefused
+from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.inference import sidecar
-from pet_pipeline.inference.outcomes import Outcome, is_finished, sidecar_path, without_model
+from pet_pipeline.inference.outcomes import Outcome, once, sidecar_path, without_model
 from pet_pipeline.physics.attenuation import CARNEY, DEFAULT_KVP, carney_line, mu_from_hu
 from pet_pipeline.physics.blur import smooth
 from pet_pipeline.types import Float32Array
@@ -74,6 +74,15 @@ class MuMap:
     kvp_from: str
     warnings: tuple[str, ...]
     timing_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """CT numbers: the volume in HU, warnings of one line each, seconds of each stage."""
+
+    volume: Volume
+    warnings: tuple[str, ...]
+    timing_s: Mapping[str, float]
 
 
 def read_grid(path: Path) -> Grid:
@@ -142,64 +151,111 @@ def ct_to_mumap(
     )
 
 
+def ct_to_hu(ct: CtImage, grid: Grid | None = None) -> Numbers:
+    """The CT's own numbers (HU), couch and sharpness included, on a PET's grid or their own; padding is air.
+
+    Means where the PET's voxels are larger, interpolated where they are smaller, air beyond the CT's field of view.
+
+    Args:
+        ct: from `read_ct`.
+        grid: of the PET; None for the CT's own, on which no value is changed.
+
+    Raises:
+        InputRefused: a CT that does not meet the grid.
+    """
+    started = time.perf_counter()
+    if grid is None:
+        return Numbers(ct.volume, ct.warnings, {})
+    warnings = list(ct.warnings)
+    source = ct.volume.canonical()
+    mu = _scaled(source, DEFAULT_KVP, _factors(source.geometry, grid.geometry))
+    _compare(mu.with_data(patient_mask(mu.data, mu.geometry.spacing_mm).astype(np.float32)), ct, grid, warnings)
+    above_air = ct.volume.with_data(ct.volume.data - np.float32(AIR_HU))  # so that what lies beyond, 0, is air
+    placed = mumap_onto(above_air, grid.geometry)
+    seconds = {"grid": round(time.perf_counter() - started, 3)}
+    return Numbers(placed.with_data(placed.data + np.float32(AIR_HU)), tuple(warnings), seconds)
+
+
 def convert_ct(
     source: Path,
     target: Path,
     *,
     pet: Path | None = None,
+    unit: Unit = Unit.CM1,
     kvp: float | None = None,
-    fwhm_mm: float = DEFAULT_FWHM_MM,
+    fwhm_mm: float | None = None,
     keep_couch: bool = False,
     overwrite: bool = False,
 ) -> Outcome:
-    """`convert ct`: a CT file or series folder to a mu-map file with its sidecar; see `ct_to_mumap`.
+    """`convert ct`: a CT file or series folder to a mu-map file, or one in HU, with its sidecar.
+
+    Args:
+        source: the CT.
+        target: the NIfTI file.
+        pet: whose grid is taken; None for the CT's.
+        unit: cm^-1 (see `ct_to_mumap`) or HU (see `ct_to_hu`).
+        kvp: of a mu-map; None takes the header's.
+        fwhm_mm: of a mu-map; None for `DEFAULT_FWHM_MM`.
+        keep_couch: of a mu-map.
+        overwrite: make an existing output anew.
 
     Raises:
-        UsageError, InputRefused: see `read_ct` and `ct_to_mumap`.
+        UsageError, InputRefused: see `read_ct`, `ct_to_mumap` and `ct_to_hu`; an option of mu-maps for HU.
         PartialFailure: something else lies at `target`.
     """
     started = time.perf_counter()
+    if unit is Unit.HU and (kvp is not None or fwhm_mm is not None or keep_couch):
+        raise UsageError(
+            "--kvp, --fwhm-mm and --keep-couch are of mu-maps: HU are written as the CT has them, with couch"
+        )
     if kvp is not None:
         carney_line(kvp)  # a wrong option is refused before a large file is read
     ct = read_ct(source)
     grid = None if pet is None else read_grid(pet)
+    options: dict[str, Any] = {"grid": None if grid is None else _grid_facts(grid.geometry)}
+    if unit is Unit.HU:
+        options = {"unit": unit.value, **options}
+    else:
+        fwhm_mm = DEFAULT_FWHM_MM if fwhm_mm is None else fwhm_mm
+        options = {"kvp": kvp, "fwhm_mm": fwhm_mm, "couch": "kept" if keep_couch else "taken out", **options}
     plan: dict[str, Any] = {
-        "input": {"path": str(source), "sha256": ct.sha256},
-        "model": None,
-        "options": {
-            "kvp": kvp,
-            "fwhm_mm": fwhm_mm,
-            "couch": "kept" if keep_couch else "taken out",
-            "grid": None if grid is None else _grid_facts(grid.geometry),
-        },
-        "seed": None,
-    }
-    if not overwrite and is_finished(target, plan):
-        return Outcome(target.name, source, target, "skipped", "finished by an earlier run")
+        "input": {"path": str(source), "sha256": ct.sha256}, "model": None, "options": options, "seed": None,
+    }  # fmt: skip
     read_s = time.perf_counter() - started
-    made = ct_to_mumap(ct, grid, kvp=kvp, fwhm_mm=fwhm_mm, keep_couch=keep_couch)
-    template = ct.template if grid is None else grid.template
-    content = {
-        "input": {
-            **plan["input"],
-            "unit": Unit.HU.value,
-            "shape": list(ct.volume.geometry.shape),
-            "spacing_mm": [round(value, 6) for value in ct.volume.geometry.spacing_mm],
-        },
-        "pet": None if grid is None else str(grid.path),
-        "Units": Unit.CM1.value,
-        "Quantity": "linear attenuation coefficient at 511 keV",
-        "Couch": keep_couch,
-        "KVP": made.kvp,
-        "KVPSource": made.kvp_from,
-        **without_model(plan["options"], {"reading": round(read_s, 3), **made.timing_s}, made.warnings),
-    }
-    beside = sidecar_path(target)
-    sidecar.claim(target, plan)
-    beside.unlink(missing_ok=True)  # an old sidecar must not vouch for the new map
-    nifti.write(target, made.volume, template)
-    sidecar.finish(beside, target, content)
-    return Outcome(target.name, source, target, "done", "; ".join(made.warnings))
+
+    def make() -> Outcome:
+        made: MuMap | Numbers
+        if unit is Unit.HU:
+            made = ct_to_hu(ct, grid)
+            facts = {"Units": "HU", "Quantity": "CT number", "Couch": True, **({"KVP": ct.kvp} if ct.kvp else {})}
+        else:
+            made = ct_to_mumap(ct, grid, kvp=kvp, fwhm_mm=fwhm_mm or 0.0, keep_couch=keep_couch)
+            facts = {
+                "Units": Unit.CM1.value,
+                "Quantity": "linear attenuation coefficient at 511 keV",
+                "Couch": keep_couch,
+                "KVP": made.kvp,
+                "KVPSource": made.kvp_from,
+            }
+        content = {
+            "input": {
+                **plan["input"],
+                "unit": Unit.HU.value,
+                "shape": list(ct.volume.geometry.shape),
+                "spacing_mm": [round(value, 6) for value in ct.volume.geometry.spacing_mm],
+            },
+            "pet": None if grid is None else str(grid.path),
+            **facts,
+            **without_model(plan["options"], {"reading": round(read_s, 3), **made.timing_s}, made.warnings),
+        }
+        beside = sidecar_path(target)
+        sidecar.claim(target, plan)
+        beside.unlink(missing_ok=True)  # an old sidecar must not vouch for the new map
+        nifti.write(target, made.volume, ct.template if grid is None else grid.template)
+        sidecar.finish(beside, target, content)
+        return Outcome(target.name, source, target, "done", "; ".join(made.warnings))
+
+    return once(target.name, source, target, plan, make, overwrite=overwrite)
 
 
 def _tube_voltage(ct: CtImage, kvp: float | None, warnings: list[str]) -> tuple[float, str]:

@@ -19,6 +19,7 @@ from pet_pipeline.data.files import write_json
 from pet_pipeline.data.input_units import read_sidecar
 from pet_pipeline.data.layouts.recognise import sort_out
 from pet_pipeline.data.nifti import stem
+from pet_pipeline.data.plain_facts import plain_facts
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.inference.jobs import Job, refuse_collisions
 
@@ -101,7 +102,7 @@ def derivative_facts(job: Job) -> dict[str, Any]:
         "Description": "Attenuation-corrected PET of standard dose, predicted by a network; not for diagnosis",
         "Sources": [source],
         "SkullStripped": False,
-        **{name: stated[name] for name in _KEPT if name in stated},
+        **plain_facts(stated, _KEPT),
         "AttenuationCorrection": "predicted by a network, not measured",
     }
 

@@ -1,6 +1,7 @@
 """A mu-map on its way out: pseudo-CT in HU, a pseudo-CT DICOM series, Interfile for STIR."""
 
 import hashlib
+import shutil
 import time
 from collections.abc import Mapping
 from enum import StrEnum
@@ -18,7 +19,7 @@ from pet_pipeline.data.pseudo_ct import write_series
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.inference import sidecar
-from pet_pipeline.inference.outcomes import Outcome, is_finished, sidecar_path, without_model
+from pet_pipeline.inference.outcomes import Outcome, once, sidecar_path, without_model
 from pet_pipeline.physics.attenuation import DEFAULT_KVP, carney_line, hu_from_mu
 from pet_pipeline.units import Unit
 
@@ -87,45 +88,51 @@ def convert_mumap(
         },
         "seed": None,
     }
-    if (not overwrite or to is Format.DICOM) and is_finished(target, plan):
-        return Outcome(target.name, source, target, "skipped", "finished by an earlier run")
-    warnings = list(template.warnings)
-    stated = read_sidecar(source) or {}
-    couch = _couch(mumap, stated)
-    if not couch and to is not Format.HU:
-        warnings.append(
-            "the map has no couch, which a reconstruction needs: convert ct --keep-couch, or the console's own"
-        )
-    beside = sidecar_path(target)
-    sidecar.claim(target, plan)
-    beside.unlink(missing_ok=True)  # an old sidecar must not vouch for the new output
-    try:
-        facts: dict[str, Any] = {"Units": "HU", "KVP": kvp, "PseudoCT": True}
-        if to is Format.INTERFILE:
-            voxels = write_interfile(target, mumap)
-            facts = {"Units": Unit.CM1.value, "files": _files((target, voxels))}
-        elif to is Format.HU:
-            nifti.write(target, pseudo_ct(mumap, kvp), template)
-        else:
-            warnings += write_series(target, pseudo_ct(mumap, kvp), kvp=kvp, pet=pet, keep_ids=keep_ids)
-            facts["files"] = _files(sorted(target.iterdir()))
-    except PetPipelineError:  # refused: nothing is written, nothing is claimed
-        sidecar.unclaim(target)
-        raise
-    content = {
-        "input": {
-            **plan["input"],
-            "unit": Unit.CM1.value,
-            "shape": list(mumap.geometry.shape),
-            "spacing_mm": [round(value, 6) for value in mumap.geometry.spacing_mm],
-        },
-        **facts,
-        "Couch": couch,
-        "made_by": stated.get("model"),
-        **without_model(plan["options"], {"all": round(time.perf_counter() - started, 3)}, warnings),
-    }
-    sidecar.finish(beside, target, content)
-    return Outcome(target.name, source, target, "done", "; ".join(warnings))
+
+    def make() -> Outcome:
+        warnings = list(template.warnings)
+        stated = read_sidecar(source) or {}
+        couch = _couch(mumap, stated)
+        if not couch and to is not Format.HU:
+            warnings.append(
+                "the map has no couch, which a reconstruction needs: convert ct --keep-couch, or the console's own"
+            )
+        # This very work's, of a run that was killed before its sidecar: any other folder is refused before.
+        if to is Format.DICOM and target.is_dir():
+            shutil.rmtree(target)
+        beside = sidecar_path(target)
+        sidecar.claim(target, plan)
+        beside.unlink(missing_ok=True)  # an old sidecar must not vouch for the new output
+        try:
+            facts: dict[str, Any] = {"Units": "HU", "KVP": kvp, "PseudoCT": True}
+            if to is Format.INTERFILE:
+                voxels = write_interfile(target, mumap)
+                facts = {"Units": Unit.CM1.value, "files": _files((target, voxels))}
+            elif to is Format.HU:
+                nifti.write(target, pseudo_ct(mumap, kvp), template)
+            else:
+                warnings += write_series(target, pseudo_ct(mumap, kvp), kvp=kvp, pet=pet, keep_ids=keep_ids)
+                facts["files"] = _files(sorted(target.iterdir()))
+        except PetPipelineError:  # refused: nothing is written, nothing is claimed
+            sidecar.unclaim(target)
+            raise
+        content = {
+            "input": {
+                **plan["input"],
+                "unit": Unit.CM1.value,
+                "shape": list(mumap.geometry.shape),
+                "spacing_mm": [round(value, 6) for value in mumap.geometry.spacing_mm],
+            },
+            **facts,
+            "Couch": couch,
+            "made_by": stated.get("model"),
+            **without_model(plan["options"], {"all": round(time.perf_counter() - started, 3)}, warnings),
+        }
+        sidecar.finish(beside, target, content)
+        return Outcome(target.name, source, target, "done", "; ".join(warnings))
+
+    anew = overwrite and to is not Format.DICOM
+    return once(target.name, source, target, plan, make, overwrite=anew, beside=(target.with_suffix(".v"),))
 
 
 def _refuse_names(target: Path, to: Format, pet_series: Path | None) -> None:

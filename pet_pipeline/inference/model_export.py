@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pet_pipeline.data.files import sha256_of, whole_folder, write_json, write_text
+from pet_pipeline.data.files import held, sha256_of, whole_folder, write_json, write_text
 from pet_pipeline.inference.monai_bundle import write_bundle
 from pet_pipeline.inference.sidecar import software
 from pet_pipeline.models.card import model_card
@@ -32,12 +32,12 @@ def export_model(
         file, inputs, largest difference from the original and SHA-256.
 
     Raises:
-        UsageError: the folder is not empty, or a package is not installed.
+        UsageError: the folder is not empty, another run is writing it, or a package is not installed.
         ModelError: a model that the form cannot hold, or a file that does not reproduce it.
     """
     facts = {"model": folder.description.name, "version": folder.description.version, "format": kind}
     facts |= {"output": str(output)}
-    with whole_folder(output) as temporary:
+    with held(output), whole_folder(output) as temporary:
         if kind == "monai":
             return {**facts, "networks": list(write_bundle(folder, temporary))}
         files = export_networks(folder, temporary, kind, on_network)

@@ -2,11 +2,13 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pet_pipeline.data.files import clear_partials, held, lock_path
 from pet_pipeline.data.nifti import stem
 from pet_pipeline.errors import (
     InputRefused,
@@ -14,7 +16,9 @@ from pet_pipeline.errors import (
     PartialFailure,
     PetPipelineError,
     UsageError,
+    is_disk_full,
     is_out_of_memory,
+    make_room,
 )
 from pet_pipeline.inference import sidecar
 
@@ -55,6 +59,8 @@ def mishap(case_id: str, source: Path, target: Path, error: Exception) -> Outcom
     log.debug("%s", case_id, exc_info=error)
     if is_out_of_memory(error):
         error = OutOfMemory(f"{source}: memory ran out; close other programs, crop the volume or use another machine")
+    elif is_disk_full(error):
+        error = make_room(error, target)
     if isinstance(error, PetPipelineError):
         status: Status = "refused" if isinstance(error, InputRefused) else "failed"
         return Outcome(case_id, source, target, status, str(error), error.exit_status)
@@ -109,6 +115,56 @@ def is_finished(target: Path, plan: Mapping[str, Any]) -> bool:
         f"{target}: exists and was not made from this input with these options; left untouched: "
         "use --overwrite or another output"
     )
+
+
+def once(
+    case_id: str,
+    source: Path,
+    target: Path,
+    plan: Mapping[str, Any],
+    make: Callable[[], Outcome],
+    *,
+    overwrite: bool,
+    beside: Sequence[Path] = (),
+) -> Outcome:
+    """What `make` makes, or `skipped` where an earlier run has finished it; no other run makes it meanwhile.
+
+    Args:
+        case_id: name of the case.
+        source: the input.
+        target: the output.
+        plan: what identifies the work; see `sidecar.IDENTITY`.
+        make: writes output and sidecar.
+        overwrite: make it anew where it is finished.
+        beside: what `make` writes besides output and sidecar.
+
+    Raises:
+        PartialFailure: something else lies where the output would go.
+        UsageError: another run is making it.
+    """
+    skipped = Outcome(case_id, source, target, "skipped", "finished by an earlier run")
+    written = (sidecar_path(target), *beside)
+    if not overwrite and is_finished(target, plan):
+        tidy(target, *written)
+        return skipped
+    with held(target):
+        clear_partials(*written)
+        if not overwrite and is_finished(target, plan):  # by another run, just before this one took hold of it
+            return skipped
+        return make()
+
+
+def tidy(target: Path, *beside: Path) -> None:
+    """Remove what a run leaves that is killed just when all is written: its lock, its claim, half-written files.
+
+    Args:
+        target: a finished output.
+        beside: what else that run wrote.
+    """
+    if lock_path(target).exists():
+        with suppress(UsageError), held(target):
+            clear_partials(*beside)
+            sidecar.unclaim(target)
 
 
 def peak_memory_mb() -> float | None:

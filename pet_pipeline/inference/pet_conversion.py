@@ -15,12 +15,13 @@ from pet_pipeline.data.dicom_pet import read_pet
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.input_units import read_sidecar
 from pet_pipeline.data.nifti import NiftiTemplate
+from pet_pipeline.data.plain_facts import plain_facts
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.inference import sidecar
 from pet_pipeline.inference.intake import scaled, take_in
 from pet_pipeline.inference.options import InputOptions
-from pet_pipeline.inference.outcomes import Outcome, is_finished, sidecar_path, without_model
+from pet_pipeline.inference.outcomes import Outcome, once, sidecar_path, without_model
 from pet_pipeline.units import PetUnit, Unit
 
 _UNITS = {
@@ -37,7 +38,7 @@ _KEPT = (
     "InjectedRadioactivityUnits", "ScanStart", "InjectionStart", "ImageDecayCorrected", "ImageDecayCorrectionTime",
     "SUVPerScale", "Simulated",
 )  # fmt: skip
-"""Of a NIfTI file's sidecar: what is still true of the converted file."""
+"""Of a NIfTI file's sidecar: what is still true of the converted file, free text left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ def convert_pet(
         InputRefused: unreadable, or too little known for the unit that is asked for.
         PartialFailure: something else lies at `target`.
     """
-    started, reading = time.perf_counter(), reading or InputOptions()
+    reading = reading or InputOptions()
     if unit is PetUnit.RELATIVE:
         reading = reading.model_copy(update={"input_unit": "relative"})
     files = choose(source, series) if source.is_dir() else None
@@ -93,32 +94,35 @@ def convert_pet(
         },
         "seed": None,
     }
-    if not overwrite and is_finished(target, plan):
-        return Outcome(target.name, source, target, "skipped", "finished by an earlier run")
-    pet = _from_file(source, reading) if files is None else _from_series(files, reading)
-    wanted = unit or (PetUnit.RELATIVE if pet.volume.unit is Unit.RELATIVE else PetUnit.SUV)
-    data = pet.volume.data * np.float32(_factor(pet, wanted, str(source)))
-    warnings = list(pet.warnings)
-    if unit is None and wanted is PetUnit.RELATIVE:
-        warnings.append("relative values: no factor to activity is known (convert fit-scale finds a scanner's)")
-    content = {
-        "input": {
-            **plan["input"],
-            "unit": pet.stored.value,
-            "shape": list(pet.volume.geometry.shape),
-            "spacing_mm": [round(value, 6) for value in pet.volume.geometry.spacing_mm],
-        },
-        **pet.facts,
-        "Units": _UNITS[wanted],
-        **({"SUVType": _SUV_TYPES[wanted]} if wanted in _SUV_TYPES else {}),
-        **without_model(plan["options"], {"all": round(time.perf_counter() - started, 3)}, warnings),
-    }
-    beside = sidecar_path(target)
-    sidecar.claim(target, plan)
-    beside.unlink(missing_ok=True)  # an old sidecar must not vouch for the new image
-    nifti.write(target, pet.volume.with_data(data), pet.template)
-    sidecar.finish(beside, target, content)
-    return Outcome(target.name, source, target, "done", "; ".join(warnings))
+
+    def make() -> Outcome:
+        started = time.perf_counter()
+        pet = _from_file(source, reading) if files is None else _from_series(files, reading)
+        wanted = unit or (PetUnit.RELATIVE if pet.volume.unit is Unit.RELATIVE else PetUnit.SUV)
+        data = pet.volume.data * np.float32(_factor(pet, wanted, str(source)))
+        warnings = list(pet.warnings)
+        if unit is None and wanted is PetUnit.RELATIVE:
+            warnings.append("relative values: no factor to activity is known (convert fit-scale finds a scanner's)")
+        content = {
+            "input": {
+                **plan["input"],
+                "unit": pet.stored.value,
+                "shape": list(pet.volume.geometry.shape),
+                "spacing_mm": [round(value, 6) for value in pet.volume.geometry.spacing_mm],
+            },
+            **pet.facts,
+            "Units": _UNITS[wanted],
+            **({"SUVType": _SUV_TYPES[wanted]} if wanted in _SUV_TYPES else {}),
+            **without_model(plan["options"], {"all": round(time.perf_counter() - started, 3)}, warnings),
+        }
+        beside = sidecar_path(target)
+        sidecar.claim(target, plan)
+        beside.unlink(missing_ok=True)  # an old sidecar must not vouch for the new image
+        nifti.write(target, pet.volume.with_data(data), pet.template)
+        sidecar.finish(beside, target, content)
+        return Outcome(target.name, source, target, "done", "; ".join(warnings))
+
+    return once(target.name, source, target, plan, make, overwrite=overwrite)
 
 
 def choose(folder: Path, number: int | None = None) -> SeriesFiles:
@@ -149,7 +153,7 @@ def _from_series(files: SeriesFiles, reading: InputOptions) -> _Pet:
 def _from_file(path: Path, reading: InputOptions) -> _Pet:
     taken = take_in(path, reading, reading.frame if isinstance(reading.frame, int) else None)
     stated = read_sidecar(path) or {}
-    facts = {name: stated[name] for name in _KEPT if stated.get(name) is not None}
+    facts = plain_facts(stated, _KEPT)
     sizes = [facts.get("PatientWeight") or reading.weight_kg, facts.get("PatientSize")]
     weight, height = (float(value) if isinstance(value, int | float) else None for value in sizes)
     sex = facts.get("PatientSex")

@@ -8,12 +8,12 @@ from typing import Any, Literal, cast
 
 from pet_pipeline.data import nifti
 from pet_pipeline.data.bids_names import dose_tag
-from pet_pipeline.data.files import held, sha256_of
+from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.input_units import read_sidecar
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.inference import sidecar
-from pet_pipeline.inference.outcomes import Outcome, is_finished, mishap, sidecar_path, without_model
+from pet_pipeline.inference.outcomes import Outcome, mishap, once, sidecar_path, without_model
 from pet_pipeline.inference.reconstruction import MADE_HERE, NOISE_FREE, MadeHere, Reconstruction, reconstruct
 from pet_pipeline.simulation.sinograms import FULL_DOSE, StoredSinogram
 
@@ -184,13 +184,14 @@ def _run_job(job: Job, work: Work) -> Outcome:
         },
         "seed": None,
     }
-    skipped = Outcome(job.case_id, job.sinogram, job.target, "skipped", "finished by an earlier run")
-    if not work.overwrite and is_finished(job.target, plan):
-        return skipped
-    with held(job.target):
-        if not work.overwrite and is_finished(job.target, plan):  # another run's, of just now
-            return skipped
-        return _made(job, work, plan, stored, source, made_from)
+    return once(
+        job.case_id,
+        job.sinogram,
+        job.target,
+        plan,
+        lambda: _made(job, work, plan, stored, source, made_from),
+        overwrite=work.overwrite,
+    )
 
 
 def _made(

@@ -1,6 +1,5 @@
 """From the files of a case to its scores: volumes read, grids compared, label table found, then `evaluation.case`."""
 
-import csv
 import logging
 from collections.abc import Container
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ import numpy as np
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.nifti import read, stem
 from pet_pipeline.data.resample import onto
+from pet_pipeline.data.tables import read_rows
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.case import Row, Truth, score_case
@@ -260,16 +260,14 @@ def read_structures(table: Path) -> tuple[Structure, ...]:
     Without `kind`, names that begin with lesion, tumour or metastasis are lesions. Index 0 is the background.
 
     Raises:
-        InputRefused: a column is missing, or an index or number cannot be read.
+        InputRefused: no table, a column is missing, or an index or number cannot be read.
     """
-    with table.open(encoding="utf-8", newline="") as handle:
-        reader = csv.DictReader(handle, delimiter="\t")
-        if not {"index", "name"} <= set(reader.fieldnames or ()):
-            raise InputRefused(f"{table}: columns are {reader.fieldnames}, needed are index and name")
+    entries = []
+    for number, row in enumerate(read_rows(table, needed=("index", "name")), start=1):
         try:
-            entries = tuple(_structure(row) for row in reader)
-        except (TypeError, ValueError) as error:
-            raise InputRefused(f"{table}: line {reader.line_num}: {error}") from error
+            entries.append(_structure(row))
+        except ValueError as error:
+            raise InputRefused(f"{table}, row {number}: {error}; needed are numbers, or n/a") from error
     return tuple(s for s in entries if s.index > 0)
 
 

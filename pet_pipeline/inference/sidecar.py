@@ -37,6 +37,8 @@ def identity(content: Mapping[str, Any]) -> str:
 
 def read(path: Path) -> dict[str, Any] | None:
     """A sidecar's content; None where there is none, or none that is JSON."""
+    if not path.is_file():  # a pipe would be waited on for ever
+        return None
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

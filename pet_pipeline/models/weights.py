@@ -5,13 +5,12 @@ A folder is written whole or not at all, and never holds anything that can run c
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError
@@ -23,7 +22,7 @@ from pet_pipeline.configs import yaml_text
 from pet_pipeline.configs.loading import as_yaml
 from pet_pipeline.configs.model import ModelDescription, NetworkDescription, UnusualDescription, WeightType
 from pet_pipeline.configs.unusual import Kind
-from pet_pipeline.data.files import sha256_of
+from pet_pipeline.data.files import held, recover, replaced_folder, sha256_of
 from pet_pipeline.errors import InputRefused, ModelError, UsageError
 from pet_pipeline.models.card import model_card
 from pet_pipeline.models.registry import ARCHITECTURES, build, parameter_count
@@ -73,6 +72,7 @@ def load_folder(source: Path | str) -> ModelFolder:
             missing or whose SHA-256 is not the one in the description.
     """
     path = Path(source)
+    recover(path)
     if not path.is_dir():
         path = builtin_path(str(source))
     description = _read_description(path / DESCRIPTION_FILE)
@@ -121,10 +121,18 @@ def unusual_network(folder: ModelFolder) -> SketchNet | None:
     """The network that tells unusual inputs; None where the model has none.
 
     Raises:
-        ModelError: weights that do not fit the architecture.
+        ModelError: weights that do not fit the architecture, another architecture, or a kind that has no limit.
     """
     unusual = folder.description.unusual
-    return None if unusual is None else cast(SketchNet, _loaded(folder, unusual.network))
+    if unusual is None:
+        return None
+    taught = _loaded(folder, unusual.network)
+    where = f"{folder.path / DESCRIPTION_FILE}: {UNUSUAL}"
+    if not isinstance(taught, SketchNet):
+        raise ModelError(f"{where}: a network {unusual.network.architecture} found; needed is a sketchnet")
+    if missing := [kind for kind in taught.settings.kinds if kind not in unusual.limits]:
+        raise ModelError(f"{where}: no limit of {', '.join(missing)}; needed is one for each kind that it was taught")
+    return taught
 
 
 def _loaded(folder: ModelFolder, entry: NetworkDescription) -> nn.Module:
@@ -241,14 +249,13 @@ def _describe(folder: Path, description: ModelDescription, card: str | None = No
 
 @contextmanager
 def _staged(path: Path) -> Iterator[Path]:
-    """A folder yet to be made, which takes the place of `path` when all is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".partial-{path.name}-", dir=path.parent) as name:
-        staging = Path(name) / path.name
+    """A folder yet to be made, which takes the place of `path` when all is written.
+
+    Raises:
+        UsageError: another process is writing it.
+    """
+    with held(path), replaced_folder(path) as staging:
         yield staging
-        if path.exists():
-            path.rename(Path(name) / "replaced")
-        staging.rename(path)
 
 
 def _save_network(folder: Path, role: str, module: nn.Module, dtype: WeightType) -> NetworkDescription:

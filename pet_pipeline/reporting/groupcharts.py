@@ -102,6 +102,8 @@ def organ_boxes(methods: Sequence[str], points: Points) -> list[Chart]:
     count = math.ceil(len(groups) / max(math.ceil(len(groups) / ORGANS_A_CHART), 1))
     limit = LIMITS["organs", "suv_mean_bias"]
     values = [p.value for _, series in groups for s in series for p in s.points]
+    if not values:  # of other methods than the summary's alone, or none that is a number
+        return []
     found = []
     for i in range(0, len(groups), max(count, 1)):
         part = groups[i : i + count]

@@ -1,6 +1,5 @@
 """Where a patient's body comes from: a drawn phantom, or a real CT with its organ labels."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.data import nifti
 from pet_pipeline.data.resample import onto
+from pet_pipeline.data.tables import read_rows
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.geometry import Orientation
@@ -75,13 +75,12 @@ def read_label_table(path: Path) -> dict[int, str]:
     """Name of each label.
 
     Raises:
-        InputRefused: the columns index and name are not there, or an index is no whole number.
+        InputRefused: no table, the columns index and name are not there, or an index is no whole number.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    rows = read_rows(path, needed=("index", "name"))
     try:
         return {int(row["index"]): row["name"] for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise InputRefused(f"{path}: needed are the columns index (whole numbers) and name, tabs between") from error
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from pet_pipeline.configs.schema import OptimiserSettings
+from pet_pipeline.data.files import clear_partials
 from pet_pipeline.data.workers import available_cores
 from pet_pipeline.errors import PetPipelineError
 from pet_pipeline.training import checkpoint
@@ -102,6 +103,8 @@ def run(
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     path = folder / "checkpoint.safetensors"
+    if processes.first:
+        clear_partials(path)
     step = checkpoint.load(path, network, average, optimiser, stage.settings) if path.is_file() else stage.first
     mine = processes.share(settings.batch)
     if step >= last:

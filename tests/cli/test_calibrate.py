@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny_pet import SPACING_MM, phantom_array
 
+from pet_pipeline.data.files import held
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.errors import UsageError
 from pet_pipeline.inference.calibration import calibration_cases
@@ -31,6 +32,15 @@ def cohort(tmp_path: Path) -> Path:
             cases.append(Case(f"sub-{number}_dose{dose:02.0f}", f"sub-{number}", "a", split, dose=dose, **paths))
     Manifest(tmp_path, tuple(cases)).save(tmp_path / "manifest.tsv")
     return tmp_path / "manifest.tsv"
+
+
+def test_a_second_run_is_told_at_once(pet_pipeline: Call, cohort: Path, tiny_model: Path, tmp_path: Path) -> None:
+    new = tmp_path / "calibrated"
+    with held(tmp_path / "calibrated.calibration"):
+        code, _, err = pet_pipeline("calibrate", "--model", tiny_model, "--data", cohort, "--output", new)
+    assert code == 2
+    assert "another run is making it" in err
+    assert not new.exists()
 
 
 def test_a_calibrated_copy_is_written_and_used(

@@ -44,6 +44,9 @@ def test_ct_to_mumap_to_pseudo_ct(tmp_path: Path) -> None:
     case = json.loads(out)["cases"][0]
     assert (case["status"], case["output"]) == ("done", str(tmp_path / "hu.nii.gz"))
     np.testing.assert_allclose(nifti.read(tmp_path / "hu.nii.gz")[0].data, nifti.read(ct)[0].data, atol=0.01)
+    assert run("convert", "ct", ct, tmp_path / "ct_hu.nii.gz", "--output-unit", "hu")[0] == 0
+    np.testing.assert_array_equal(nifti.read(tmp_path / "ct_hu.nii.gz")[0].data, nifti.read(ct)[0].data)
+    assert json.loads((tmp_path / "ct_hu.json").read_text())["Units"] == "HU"
     assert run("convert", "mumap", mumap, tmp_path / "stir.hv", "--to", "interfile")[0] == 0
     assert (tmp_path / "stir.v").stat().st_size == 4 * np.prod(SHAPE)
 

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
 from pet_pipeline.cli.evaluate import evaluate
+from pet_pipeline.data.files import held
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import write
 from pet_pipeline.data.volume import Volume
@@ -397,3 +398,17 @@ def test_a_method_needs_a_name_of_its_own_and_a_folder(folders, entry):
     _, error = _run(folders / "pred", folders / "ref", "--output", folders / "out", "--compare", entry)
     assert isinstance(error, UsageError)
     assert "--compare" in str(error)
+
+
+def test_a_second_run_on_one_folder_is_told_and_leftovers_go(folders: Path) -> None:
+    arguments = (folders / "pred", folders / "ref", "--output", folders / "out")
+    with held(folders / "out" / "metrics.tsv"):
+        (folders / "out" / "mine").touch()
+        error = _run(*arguments)[1]
+    assert isinstance(error, UsageError)
+    assert "another run is making it" in str(error)
+    assert [path.name for path in (folders / "out").iterdir()] == ["mine"]
+    for name in (".metrics.tsv.lock", ".partial-metrics.tsv-x.tsv", ".partial-summary.json-x.json"):
+        (folders / "out" / name).touch()
+    assert _run(*arguments)[1] is None
+    assert {path.name for path in (folders / "out").iterdir()} == {"mine", "metrics.tsv", "summary.json"}

@@ -54,6 +54,14 @@ def test_the_weight_of_a_participant(cell: str, found: dict[str, float], scan: P
     assert read_sidecar(scan) == {"PatientWeight": 60.0}
 
 
+def test_a_table_of_participants_that_is_none_is_named(scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "participants.tsv").write_bytes(b"participant_id\tweight\tnote\nsub-01\t71.5\tM\xfcller\n")
+    assert inherited(scan) == {"PatientWeight": 71.5}
+    (tmp_path / "participants.tsv").write_text("participant_id\tweight\nsub-01\t" + "7" * 140_000 + "\n")
+    with pytest.raises(InputRefused, match=r"participants\.tsv"):
+        inherited(scan)
+
+
 def test_a_damaged_inherited_sidecar_is_named(scan: Path, tmp_path: Path) -> None:
     (tmp_path / "rec-nacstat_pet.json").write_text("{")
     with pytest.raises(InputRefused, match=r"rec-nacstat_pet\.json"):

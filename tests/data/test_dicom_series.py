@@ -186,6 +186,17 @@ def test_uneven_slices_are_interpolated_and_said(tmp_path: Path) -> None:
         np.testing.assert_allclose(series.volume.data[:, :, index], place, atol=1e-5)
 
 
+@pytest.mark.parametrize(("percent", "told"), [(0.9, False), (1.1, True)])
+def test_unevenness_is_told_from_one_percent_on(percent: float, told: bool, tmp_path: Path) -> None:
+    step = 10.0
+
+    def change(image: Any, index: int) -> None:
+        image.ImagePositionPatient = [-10.0, -20.0, step * (index + 0.01 * percent * (index == 2))]
+
+    series = read_series(write(tmp_path / "ct", change), "CT")
+    assert any("interpolated" in line for line in series.warnings) is told
+
+
 def test_an_oblique_series_lies_where_its_header_says(tmp_path: Path) -> None:
     tilt = np.deg2rad(20.0)
     row, column = [1.0, 0.0, 0.0], [0.0, np.cos(tilt), np.sin(tilt)]

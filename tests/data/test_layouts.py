@@ -15,7 +15,7 @@ from pet_pipeline.data.layouts import patterns, udpet
 from pet_pipeline.data.layouts.recognise import LAYOUTS, sort_out
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.data.manifest_making import Making, draw_splits, make_manifest, tasks_served
-from pet_pipeline.errors import InputRefused, PetPipelineError, UsageError
+from pet_pipeline.errors import InputRefused, UsageError
 
 
 def made_of(root: Path, layout: str = "auto", **options: object) -> Making:
@@ -275,7 +275,12 @@ def test_the_table_of_udpet_makes_suv_of_its_images(tmp_path: Path) -> None:
         1.0, weight_kg=known.weight_kg, injected_mbq=known.dose_mbq, minutes=known.minutes, half_life_s=6586.2
     )
     assert factor == pytest.approx(70e3 / (370e6 * 2.0 ** (-3600.0 / 6586.2)))
-    for wrong in ("PatientID,Weight\nAnonymous-01,70\n", "Weight,Activity,Delay,Half life,ID\nx,1,1,1,a\n"):
-        table.write_text(wrong)
-        with pytest.raises(PetPipelineError, match=r"patients\.csv"):
+    header = "Weight,Activity,Delay,Half life,ID\n"
+    for row in ("x,1,1,1,a", "-70,1,1,1,a", "nan,1,1,1,a", "70,0,1,1,a", "70,1,-1,1,a", "70,1,1,inf,a", "70,1,1"):
+        table.write_text(f"{header}{row}\n")
+        with pytest.raises(InputRefused, match=r"patients\.csv: '.*' is '.*'; needed is a number above 0"):
             udpet.sidecars(table, found.images)
+    table.write_text('PatientID,Weight,"two\u2028lines"\nAnonymous-01,70\n')
+    with pytest.raises(InputRefused, match=r"patients\.csv: no column for dose_bq") as refused:
+        udpet.sidecars(table, found.images)
+    assert len(str(refused.value).splitlines()) == 1

@@ -2,11 +2,13 @@
 
 import functools
 import gzip
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from pet_dicom import SUV_PER_BQML, dose_of, write_series
@@ -109,6 +111,87 @@ def test_the_id_alone_stays_on_request(call: Any, planted: Path, tiny_model: Pat
     assert traces(tmp_path / "out") == {ID}
     assert traces(tmp_path / "out" / "pet_acsd_dicom") == {ID}
     assert traces(said, (tmp_path / "out" / "pet_acsd.json").read_text()) == set()
+
+
+def a_check(call: Any, planted: Path, models: dict[str, Path], out: Path) -> tuple[int, str]:
+    return call("check", planted, "--model", models["pet"], "--sheet", out / "sheet.png", "--json")
+
+
+def an_uncertainty(call: Any, planted: Path, models: dict[str, Path], out: Path) -> tuple[int, str]:
+    command = ("translate", planted, "-o", out, "--model", models["pet"], "--steps", 1, "--uncertainty", "--dicom-out")
+    code, said = call(*command)
+    assert len(list((out / "pet_acsd_std_dicom").iterdir())) == 1
+    return code, said
+
+
+def a_mumap(call: Any, planted: Path, models: dict[str, Path], out: Path) -> tuple[int, str]:
+    return call("mumap", planted, "-o", out, "--model", models["mumap"], "--workers", 1, "--device", "cpu")
+
+
+def a_ct(call: Any, planted: Path, models: dict[str, Path], out: Path) -> tuple[int, str]:
+    body = np.where(phantom_array(SHAPE) > 0.2, 30.0, -1000.0)
+    ct = write_series(out.parent / "ct", body, change=plant_ct, Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    assert traces(ct) == {"Zqxname", ID, BIRTH, TEXT}
+    hu = call("convert", "ct", ct, out / "hu.nii.gz", "--output-unit", "hu")
+    mu = call("convert", "ct", ct, out / "mu.nii.gz", "--kvp", 120)
+    return max(hu[0], mu[0]), hu[1] + mu[1]
+
+
+def plant_ct(image: Any, index: int) -> None:
+    plant(image, index)
+    del image.RadiopharmaceuticalInformationSequence
+    image.KVP = "120"
+
+
+def a_factor(call: Any, planted: Path, models: dict[str, Path], out: Path) -> tuple[int, str]:
+    counts = write_series(out.parent / "counts", phantom_array(SHAPE), change=plant, Units="PROPCPS")
+    texts = []
+    for folder, name in ((counts, "relative"), (planted, "suv")):
+        code, said = call("convert", "pet", folder, out / f"{name}.nii.gz")
+        assert code == 0, said
+        texts.append(said)
+    code, said = call("convert", "fit-scale", out / "relative.nii.gz", out / "suv.nii.gz", out / "scale.json", "--json")
+    return code, said + "".join(texts)
+
+
+@pytest.mark.parametrize("command", [a_check, an_uncertainty, a_mumap, a_ct, a_factor], ids=lambda one: one.__name__)
+def test_other_commands(
+    command: Any, call: Any, planted: Path, tiny_model: Path, tiny_mumap_model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("highdicom")
+    out = tmp_path / "out"
+    out.mkdir()
+    code, said = command(call, planted, {"pet": tiny_model, "mumap": tiny_mumap_model}, out)
+    assert code == 0, said
+    assert traces(out, said) == set()
+
+
+def test_a_nifti_files_description_and_sidecar(call: Any, tiny_model: Path, tmp_path: Path) -> None:
+    scan, out = tmp_path / "in" / "scan.nii.gz", tmp_path / "out"
+    image = nib.Nifti1Image(phantom_array(), np.diag([5.0, 5.0, 5.0, 1.0]))
+    image.header["descrip"], image.header["aux_file"] = NAME, ID
+    image.header["intent_name"], image.header["db_name"] = TEXT, ID
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", TEXT.encode()))
+    scan.parent.mkdir()
+    nib.save(image, scan)
+    person = {
+        "PatientName": NAME, "PatientID": ID, "PatientBirthDate": BIRTH, "SeriesDescription": TEXT,
+        "InstitutionName": TEXT, "ReconMethodName": TEXT, "Manufacturer": TEXT, "TracerName": TEXT,
+        "StoredUnits": TEXT, "InjectedRadioactivityUnits": TEXT, "AttenuationCorrection": "none",
+        "TimeZero": TEXT, "DecayCorrection": TEXT, "PatientSex": TEXT, "PatientSize": TEXT,
+    }  # fmt: skip
+    scan.with_name("scan.json").write_text(json.dumps({"Units": "g/mL", "PatientWeight": 70, **person}))
+    assert traces(scan.parent) == {"Zqxname", ID, BIRTH, TEXT}
+    code, said = call("translate", scan, "-o", out, "--model", tiny_model, "--steps", 1, "--uncertainty")
+    assert code == 0, said
+    converted = call("convert", "pet", scan, out / "pet.nii.gz", "--json")
+    checked = call("check", scan, "--model", tiny_model, "--json")
+    bids = scan.with_name("sub-01_rec-nacstat_pet.nii.gz")
+    for path in (scan, scan.with_name("scan.json")):
+        path.rename(bids.with_name(path.name.replace("scan", "sub-01_rec-nacstat_pet")))
+    as_bids = call("translate", bids, "-o", out / "bids", "--bids", "--model", tiny_model, "--steps", 1)
+    assert (converted[0], checked[0], as_bids[0]) == (0, 0, 0), as_bids[1]
+    assert traces(out, said, converted[1], checked[1], as_bids[1]) == set()
 
 
 @pytest.mark.parametrize("broken", ["Units", "PixelSpacing", "ImagePositionPatient", "SeriesTime", "PatientWeight"])

@@ -147,7 +147,7 @@ def test_metrics_survive_the_file(rows, tmp_path):
 
 def test_a_table_of_another_kind_is_refused(tmp_path):
     (tmp_path / "metrics.tsv").write_text("case\tvalue\nx\t1\n")
-    with pytest.raises(InputRefused, match="columns"):
+    with pytest.raises(InputRefused, match="no column case_id"):
         report.read_metrics(tmp_path / "metrics.tsv")
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import tiny_data_sets
 from commands import as_plain_user, run
 from translated_batch import Batch
 
@@ -43,6 +44,31 @@ def test_a_pipe_is_not_waited_for(command: tuple[str, ...], tmp_path: Path) -> N
     refused = run(*named, said=tmp_path / "said", timeout_s=60.0)
     assert refused.status in (2, 3), refused.said
     assert str(pipe) in refused.said.replace("\n", "")
+
+
+@pytest.mark.parametrize("what", ["--patients", "--scale", "inherited sidecar", "sidecar of an output"])
+def test_a_pipe_elsewhere_is_not_waited_for(what: str, batch: Batch, tmp_path: Path) -> None:
+    pipe, out, scan = tmp_path / "pipe", tmp_path / "out", batch.scans[0]
+    command: tuple[object, ...] = ("translate", scan, "--output", out, "--model", batch.model, "--device", "cpu")
+    if what == "--patients":
+        tiny_data_sets.udpet(tmp_path / "set", participants=1)
+        command = ("manifest", "create", tmp_path / "set", "--output", tmp_path / "m.tsv", "--patients", pipe)
+    elif what == "--scale":
+        command = (*command, "--scale", pipe)
+    elif what == "inherited sidecar":
+        pipe = tmp_path / "set" / "pet.json"
+        named = tmp_path / "set" / "sub-1_pet.nii.gz"
+        named.parent.mkdir()
+        named.write_bytes(scan.read_bytes())
+        (tmp_path / "set" / "dataset_description.json").write_text("{}")
+        command = ("check", named, "--model", batch.model)
+    else:
+        pipe = out / "scan0_acsd.json"
+        out.mkdir()
+    os.mkfifo(pipe)
+    refused = run(*command, said=tmp_path / "said", timeout_s=60.0)
+    assert refused.status in (2, 3, 4), refused.said
+    assert str(pipe).removesuffix(".json") in refused.said.replace("\n", "")
 
 
 def test_a_pipe_beside_an_input_is_no_sidecar(batch: Batch, tmp_path: Path) -> None:

@@ -74,6 +74,19 @@ def of_text(content: bytes, rng: np.random.Generator) -> bytes:
     return "".join(lines).encode()
 
 
+def of_block(name: str) -> Mutation:
+    """Damage, as text, to one block of a YAML document: the key at its outermost level, and what belongs to it."""
+
+    def mutate(content: bytes, rng: np.random.Generator) -> bytes:
+        lines = content.decode().splitlines(keepends=True)
+        start = lines.index(f"{name}:\n")
+        end = next((n for n in range(start + 1, len(lines)) if not lines[n].startswith((" ", "-"))), len(lines))
+        block = "".join(lines[start:end]).encode()
+        return "".join(lines[:start]).encode() + of_text(block, rng) + "".join(lines[end:]).encode()
+
+    return mutate
+
+
 def gzipped(inner: Mutation) -> Mutation:
     """Damage to what is compressed; the compression itself stays whole."""
     return lambda content, rng: gzip.compress(inner(gzip.decompress(content), rng), 1)

@@ -1,7 +1,6 @@
 """Every reader of files, messages and archives that come from outside, each with a good input to be damaged."""
 
 import json
-import shutil
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,17 +8,16 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import yaml
 from harness import Reader
+from model_readers import MODELS
 from mutations import gzipped, of_bytes, of_dicom, of_nifti_header, of_text, zipped
 from pet_dicom import write_series
+from table_readers import SIDECAR, TABLES
 from tiny_pet import phantom_array
 
 from pet_pipeline.configs.loading import as_yaml, load
-from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.configs.schema import TrainingSettings
 from pet_pipeline.data.dicom_files import find_series
-from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.interfile import read_interfile, write_interfile
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.volume import Volume
@@ -28,7 +26,6 @@ from pet_pipeline.inference.intake import take_in
 from pet_pipeline.inference.jobs import collect
 from pet_pipeline.inference.options import InputOptions
 from pet_pipeline.inference.scale_fit import read_scale
-from pet_pipeline.models import registry, weights
 from pet_pipeline.mumap import bank
 from pet_pipeline.mumap.descriptors import FEATURES
 from pet_pipeline.reporting.planes import CasePlanes
@@ -37,11 +34,6 @@ from pet_pipeline.simulation.sinograms import StoredSinogram
 from pet_pipeline.units import Unit
 
 SHAPE = (12, 10, 8)
-SIDECAR = {
-    "Units": "Bq/mL", "TracerName": "FDG", "TracerRadionuclide": "F18", "Modality": "PT", "InjectedRadioactivity": 350,
-    "InjectedRadioactivityUnits": "MBq", "PatientWeight": 70.0, "ImageDecayCorrected": True, "InjectionStart": 0,
-    "ImageDecayCorrectionTime": [3600], "FrameDuration": [120], "AttenuationCorrection": "none", "Simulated": False,
-}  # fmt: skip
 
 
 def _make_nifti(folder: Path, *, name: str) -> None:
@@ -68,33 +60,6 @@ def _read_series(folder: Path) -> None:
 
 def _make_yaml(folder: Path) -> None:
     (folder / "config.yaml").write_text(as_yaml(load(TrainingSettings, "tiny")))
-
-
-def _make_model(folder: Path) -> None:
-    prior = registry.build("prior3d", {"widths": (4, 8)})
-    description = ModelDescription(name="small", version="1", networks={}, training={"cases": 3})
-    weights.save_folder(folder / "model", description, {"prior": prior})
-    for file in (folder / "model").iterdir():
-        shutil.move(file, folder)
-    (folder / "model").rmdir()
-
-
-def _read_model(folder: Path) -> None:
-    opened = weights.load_folder(folder)
-    for role in opened.description.networks:
-        weights.network(opened, role)
-
-
-def _read_weights(folder: Path) -> None:
-    """A model whose maker has damaged its weights and stated the right checksum."""
-    description = folder / "model.yaml"
-    kept = description.read_text()
-    one = ModelDescription.model_validate(yaml.safe_load(kept)).networks["prior"]
-    description.write_text(kept.replace(one.sha256, sha256_of(folder / one.file)))
-    try:
-        _read_model(folder)
-    finally:
-        description.write_text(kept)
 
 
 def _make_manifest(folder: Path) -> None:
@@ -191,8 +156,7 @@ READERS = (
         lambda folder: as_yaml(load(TrainingSettings, folder / "config.yaml")),
         {"config.yaml": (of_text,)},
     ),
-    Reader("model.yaml", _make_model, _read_model, {"model.yaml": (of_text,), "prior.safetensors": (of_bytes,)}),
-    Reader("safetensors", _make_model, _read_weights, {"prior.safetensors": (of_bytes,)}),
+    *MODELS,
     Reader("manifest", _make_manifest, _read_manifest, {"manifest.tsv": (of_text,)}),
     Reader("mu-map bank", _make_bank, _read_bank, {"bank.npz": (of_bytes, zipped(of_bytes, text=("header",)))}),
     Reader(
@@ -209,4 +173,5 @@ READERS = (
         {"map.hv": (of_text,), "map.v": (of_bytes,)},
     ),
     Reader("scale factor", _make_scale, lambda f: read_scale(f / "scale.json"), {"scale.json": (of_text,)}),
+    *TABLES,
 )

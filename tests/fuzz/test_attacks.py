@@ -155,6 +155,18 @@ def test_an_array_that_claims_more_than_its_member_holds(tmp_path: Path) -> None
         archives.load(tmp_path / "claims.npz")
 
 
+def test_a_zip_member_that_claims_more_than_its_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "claims.npz"
+    np.savez(path, a=np.zeros(9))
+    content = bytearray(path.read_bytes())
+    directory = content.rindex(b"PK\1\2")
+    content[directory + 20 : directory + 28] = 2 * (2**31).to_bytes(4, "little")  # packed and unpacked size
+    path.write_bytes(bytes(content))
+    refused(lambda: CasePlanes.load(path), tmp_path, "no picture data")
+    with pytest.raises(ValueError, match=r"claims 2147483648 bytes of a file of"):
+        archives.load(path)
+
+
 def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, facts=np.zeros(2**24, dtype=np.uint8))

@@ -200,6 +200,49 @@ def test_a_dicom_series_gives_the_map_of_its_nifti(tmp_path: Path) -> None:
     np.testing.assert_allclose(by_series.volume.data, by_volume.volume.data, atol=1e-5)
 
 
+@pytest.mark.parametrize("given", ["series", "file"])
+def test_hu_are_those_of_the_ct(given: str, tmp_path: Path) -> None:
+    ct, source = ct_volume(), tmp_path / ("ct" if given == "series" else "ct.nii.gz")
+    if given == "series":
+        pydicom = pytest.importorskip("pydicom")
+        write_series(source, ct, kvp=100)
+        images = sorted((pydicom.dcmread(path) for path in source.iterdir()), key=lambda i: i.ImagePositionPatient[2])
+        stored = [image.pixel_array.T * image.RescaleSlope + image.RescaleIntercept for image in images]
+        expected = np.stack(stored, axis=-1)[::-1, ::-1]  # to the right, the front, the head
+    else:
+        nifti.write(source, ct.with_data(np.where(ct.data == -1000.0, np.float32(-2048.0), ct.data)))  # padding
+        expected = ct.data
+    out = tmp_path / "hu.nii.gz"
+    assert convert_ct(source, out, unit=Unit.HU).status == "done"
+    written = nifti.read(out)[0].canonical()
+    np.testing.assert_array_equal(written.data, expected)
+    assert written.geometry.matches(ct.geometry)
+    facts = json.loads((tmp_path / "hu.json").read_text())
+    assert (facts["Units"], facts["Couch"], facts["options"]) == ("HU", True, {"unit": "hu", "grid": None})
+    assert facts.get("KVP") == (100.0 if given == "series" else None)
+    again = read_ct(out)  # what it writes is a CT to it
+    np.testing.assert_array_equal(again.volume.canonical().data, expected)
+    assert again.kvp == facts.get("KVP")
+    assert convert_ct(source, out, unit=Unit.HU).status == "skipped"
+    with pytest.raises(PartialFailure, match="left untouched"):
+        convert_ct(source, out)
+
+
+def test_hu_on_the_grid_of_a_pet(tmp_path: Path) -> None:
+    nifti.write(tmp_path / "ct.nii.gz", ct_volume())
+    nifti.write(tmp_path / "pet.nii.gz", pet_volume())
+    convert_ct(tmp_path / "ct.nii.gz", tmp_path / "hu.nii.gz", pet=tmp_path / "pet.nii.gz", unit=Unit.HU)
+    hu = nifti.read(tmp_path / "hu.nii.gz")[0]
+    assert hu.geometry.matches(pet_volume().geometry)
+    assert at(hu, 0.0, 20.0, 0.0) == pytest.approx(40.0, abs=0.01)
+    assert at(hu, 60.0, 0.0, 0.0) == pytest.approx(-800.0, abs=0.01)
+    assert at(hu, 0.0, -45.0, 0.0) == pytest.approx(800.0, abs=0.01)
+    np.testing.assert_array_equal(hu.data[:, :, 0], -1000.0)  # beyond the CT
+    for option in ({"kvp": 120.0}, {"fwhm_mm": 5.0}, {"keep_couch": True}):
+        with pytest.raises(UsageError, match="of mu-maps"):
+            convert_ct(tmp_path / "ct.nii.gz", tmp_path / "b.nii.gz", unit=Unit.HU, **option)  # type: ignore[arg-type]
+
+
 def test_a_pet_or_a_map_given_as_ct_is_refused(tmp_path: Path) -> None:
     nifti.write(tmp_path / "pet.nii.gz", pet_volume().with_data(pet_volume().data * 5.0 + 0.1))
     with pytest.raises(InputRefused, match="a PET"):

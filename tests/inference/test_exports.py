@@ -8,10 +8,12 @@ import pytest
 
 from pet_pipeline.data import nifti
 from pet_pipeline.data.dicom_series import read_series
+from pet_pipeline.data.files import held
 from pet_pipeline.data.interfile import read_interfile
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, PartialFailure, UsageError
 from pet_pipeline.geometry import Geometry
+from pet_pipeline.inference import sidecar
 from pet_pipeline.inference.exports import Format, convert_mumap, pseudo_ct
 from pet_pipeline.physics.attenuation import mu_from_hu
 from pet_pipeline.units import Unit
@@ -85,6 +87,21 @@ def test_dicom(source: Path, tmp_path: Path) -> None:
     assert convert_mumap(source, out, Format.DICOM, kvp=140).status == "skipped"
     with pytest.raises(PartialFailure, match="left untouched"):
         convert_mumap(source, out, Format.DICOM, kvp=120, overwrite=True)
+
+
+def test_a_series_whose_run_was_killed_before_its_sidecar_is_made_anew(source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    out = tmp_path / "series"
+    convert_mumap(source, out, Format.DICOM)
+    facts = json.loads((tmp_path / "series.json").read_text())
+    sidecar.claim(out, facts)
+    (tmp_path / "series.json").unlink()
+    with held(out), pytest.raises(UsageError, match="another run is making it"):
+        convert_mumap(source, out, Format.DICOM)
+    (tmp_path / ".partial-series-x").mkdir()
+    assert convert_mumap(source, out, Format.DICOM).status == "done"
+    assert len(list(out.iterdir())) == SHAPE[2]
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, "case_mumap.json", "series", "series.json"}
 
 
 def test_a_map_without_couch_is_said_where_it_matters(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pet_pipeline import load_model, translate
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.configs.mumap import OurNetSettings
 from pet_pipeline.configs.schema import DenoiserSettings, DiffusionSettings, PriorSettings
+from pet_pipeline.data.files import held
 from pet_pipeline.errors import InputRefused, ModelError, UsageError
 from pet_pipeline.inference.model_export import export_model
 from pet_pipeline.inference.monai_parts import StackedDenoiser, VolumeTranslator, refuse_unlike_pet
@@ -243,3 +244,12 @@ def test_a_mumap_model_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="--format onnx or torch"):
         export_model(load_folder("phantom-mumap-5mm"), tmp_path / "out", "monai")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_export_into_one_folder_is_told_and_leftovers_go(tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    with held(out), pytest.raises(UsageError, match="another run is making it"):
+        export_model(load_folder(tiny_model), out, "monai")
+    (tmp_path / ".partial-bundle-x").mkdir()
+    export_model(load_folder(tiny_model), out, "monai")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

@@ -3,7 +3,7 @@
 Batches, seeds, and axis orders of volumes in memory are tested beside the translator.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -17,8 +17,8 @@ from pet_pipeline.data import nifti
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.inference.batch import run
-from pet_pipeline.inference.jobs import Job, collect
-from pet_pipeline.inference.mumaps import MumapMaker
+from pet_pipeline.inference.jobs import MUMAP_TAG, Job, collect
+from pet_pipeline.inference.mumaps import MumapMaker, MumapWork
 from pet_pipeline.inference.options import InputOptions, MumapOptions, TranslateOptions
 from pet_pipeline.inference.translating import TranslateWork
 from pet_pipeline.inference.translator import Translator
@@ -29,6 +29,14 @@ THREADS = 1e-5
 
 BF16_RMS, BF16_MEAN = 0.01, 0.002
 """Root mean square difference of bf16 from fp32 over the 99.9th percentile; difference of the mean activity."""
+
+CUDA = 1e-3
+"""Largest difference of a GPU in fp32 from the CPU, over the 99.9th percentile: other sums, TensorFloat-32 left off."""
+
+FP16_RMS, FP16_MEAN = 0.005, 0.002
+"""As of bf16: fp16 has three bits more."""
+
+ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 GEOMETRY = Geometry.regular(SHAPE, (5.0, 5.0, 5.0))
 
@@ -81,6 +89,31 @@ def test_bf16_differs_by_its_rounding_and_not_in_the_mean(volume: Volume, tiny_m
     assert abs(difference.sum() / exact.sum(dtype=np.float64)) < BF16_MEAN
 
 
+@ON_GPU
+def test_a_gpu_differs_from_the_cpu_by_rounding(volume: Volume, tiny_model: Path) -> None:
+    """The noise is drawn on the CPU whatever the device."""
+    here, there = (
+        np.asarray(Translator.load(tiny_model, device=device, precision="fp32").translate(volume).volume.data)
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(there, here, rtol=0.0, atol=CUDA * np.percentile(here, 99.9))
+
+
+@ON_GPU
+@pytest.mark.parametrize(
+    ("precision", "most_rms", "most_mean"), [("fp16", FP16_RMS, FP16_MEAN), ("bf16", BF16_RMS, BF16_MEAN)]
+)
+def test_half_precision_on_a_gpu_differs_by_its_rounding(
+    precision: str, most_rms: float, most_mean: float, volume: Volume, tiny_model: Path
+) -> None:
+    exact = _translated(volume, tiny_model).astype(np.float64)
+    rounded = Translator.load(tiny_model, device="cuda", precision=precision).translate(volume).volume.data
+    assert np.isfinite(rounded).all()
+    rms = np.sqrt(((rounded - exact) ** 2).mean()) / np.percentile(exact, 99.9)
+    assert 0.0 < rms < most_rms
+    assert abs((rounded - exact).sum() / exact.sum()) < most_mean
+
+
 @pytest.mark.parametrize("codes", ["LPS", "PIR", "SAL"])
 def test_the_storage_order_of_a_file_does_not_show(codes: str, tiny_model: Path, tmp_path: Path) -> None:
     """From file to file: the same case name, so the same noise; so is the image at each place in the patient."""
@@ -100,6 +133,27 @@ def test_the_storage_order_of_a_file_does_not_show(codes: str, tiny_model: Path,
     back = nib.as_closest_canonical(results[1])
     np.testing.assert_allclose(back.affine, results[0].affine, atol=1e-4)
     np.testing.assert_allclose(back.get_fdata(), results[0].get_fdata(), rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("codes", ["LPS", "SAL"])
+def test_the_storage_order_of_a_file_does_not_show_in_its_mu_map(
+    codes: str, trunks: Callable[..., dict[str, np.ndarray]], tiny_mumap_model: Path, tmp_path: Path
+) -> None:
+    maker = MumapMaker.load(tiny_mumap_model, device="cpu", precision="fp32")
+    work = MumapWork(maker, MumapOptions(workers=1), InputOptions(input_unit="suv"))
+    straight = nib.Nifti1Image(trunks(1)["input"], np.diag([5.0, 5.0, 5.0, 1.0]))
+    turned = straight.as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(tuple(codes))))
+    results = []
+    for name, image in (("straight", straight), ("turned", turned)):
+        (tmp_path / name).mkdir()
+        nib.save(image, tmp_path / name / "scan.nii.gz")
+        jobs = collect([tmp_path / name / "scan.nii.gz"], tmp_path / name / "out", MUMAP_TAG)
+        assert [one.status for one in run(jobs, work)] == ["done"]
+        results.append(nib.load(jobs[0].target))
+    assert "".join(nib.aff2axcodes(results[1].affine)) == codes
+    back = nib.as_closest_canonical(results[1])
+    np.testing.assert_allclose(back.affine, results[0].affine, atol=1e-4)
+    np.testing.assert_allclose(back.get_fdata(), results[0].get_fdata(), rtol=0.0, atol=1e-6)
 
 
 def test_the_same_seed_on_the_same_machine_gives_the_same_bytes(tiny_model: Path, tmp_path: Path) -> None:

@@ -210,6 +210,18 @@ def test_finished_images_are_skipped_and_others_left_alone(cohort: Path, tmp_pat
     assert run(jobs, work("none", overwrite=True))[0].status == "done"
 
 
+def test_what_a_killed_run_leaves_goes_with_the_next(cohort: Path, tmp_path: Path) -> None:
+    jobs = collect([cohort / "sub-0001" / "sub-0001_sinogram.npz"], tmp_path, [5.0])
+    target = jobs[0].target
+    names = (target.name, target.name.replace(".nii.gz", ".json"))
+    left = [f".{target.name}.lock", f".{target.name}.claim", *(f".partial-{name}-x.json" for name in names)]
+    for expected in ("done", "skipped"):
+        for name in left:
+            (tmp_path / name).write_text("half")
+        assert run(jobs, work("ct"))[0].status == expected
+        assert {path.name for path in tmp_path.iterdir()} == set(names)
+
+
 def test_folders_of_maps_and_one_bad_case(cohort: Path, ct_map: Volume, tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     nifti.write(maps / "below" / "sub-0001_mumap.nii.gz", ct_map)

@@ -132,6 +132,17 @@ def test_the_folder_keeps_it_and_is_otherwise_the_same(knowing: ModelFolder, tin
         load_folder(again.path)
 
 
+def test_a_description_that_does_not_fit_its_network_is_refused(knowing: ModelFolder) -> None:
+    described = knowing.description.unusual
+    assert described is not None
+    few = described.model_copy(update={"limits": {"upside_down": 1.0}})
+    other = described.model_copy(update={"network": knowing.description.networks["prior"]})
+    for wrong, words in ((few, "no limit of left_right_swapped"), (other, "needed is a sketchnet")):
+        description = knowing.description.model_copy(update={"unusual": wrong})
+        with pytest.raises(ModelError, match=words):
+            Watch.of(ModelFolder(knowing.path, description))
+
+
 def test_strict_needs_a_model_that_can_tell(tiny_model: Path, make_pet: Callable[..., Path], tmp_path: Path) -> None:
     (result,) = translate(make_pet(), tmp_path / "out", tiny_model, device="cpu", strict=True)
     assert result.exit_status == UsageError.exit_status

@@ -7,7 +7,8 @@ import torch
 
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.configs.schema import DenoiserSettings, PriorSettings
-from pet_pipeline.errors import ModelError
+from pet_pipeline.data.files import held
+from pet_pipeline.errors import ModelError, UsageError
 from pet_pipeline.models import weights
 from pet_pipeline.models.prior3d import Prior3d
 from pet_pipeline.models.registry import build, parameter_count
@@ -142,3 +143,19 @@ def test_registry_names_what_is_wrong() -> None:
         build("unet", {})
     with pytest.raises(ModelError, match="settings of prior3d: depth"):
         build("prior3d", {"depth": 3})
+
+
+def test_a_model_that_a_killed_run_had_put_aside_is_found_again(tmp_path: Path) -> None:
+    model = save(tmp_path / "model").path
+    aside = tmp_path / ".partial-model-x"
+    aside.mkdir()
+    model.rename(aside / "replaced")
+    assert weights.load_folder(model).description.name == "trial"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_model_that_another_run_is_writing_is_left_to_it(tmp_path: Path) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in save(tmp_path / "model").path.iterdir()}
+    with held(tmp_path / "model"), pytest.raises(UsageError, match="another run is making it"):
+        save(tmp_path / "model")
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "model").iterdir()} == before

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -202,6 +203,13 @@ def test_a_folder_that_is_no_result_is_refused(tmp_path, lack):
     (tmp_path / lack).unlink()
     with pytest.raises(InputRefused, match=rf"no {lack} in it.*pet-pipeline evaluate"):
         write_report(tmp_path)
+
+
+def test_scores_of_methods_that_the_summary_does_not_know_are_left_out(tmp_path):
+    rows = [Row("a", "m", "body", "psnr", 31.0, "dB"), Row("a", "m", "organ:liver", "suv_mean_bias", 1.0, "%")]
+    write_summary(tmp_path / "summary.json", summarise(rows[:1]))
+    write_metrics(tmp_path / "metrics.tsv", [rows[0], replace(rows[1], method="other")])
+    assert write_report(tmp_path).is_file()
 
 
 def test_another_schema_version_is_refused(tmp_path):

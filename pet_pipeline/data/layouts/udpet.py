@@ -4,7 +4,7 @@ The images have no unit and no sidecar; a table of the patients has weight, acti
 BIDS-PET's words, so that every command can make SUV of them.
 """
 
-import csv
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from pet_pipeline.data.layouts.images import FULL_DOSE, Image, corrected_role
 from pet_pipeline.data.nifti import stem
+from pet_pipeline.data.tables import read_rows
 from pet_pipeline.errors import InputRefused
 
 _NAME = re.compile(
@@ -48,18 +49,16 @@ def sidecars(table: Path, images: Sequence[Image]) -> dict[Path, dict[str, Any]]
     half-life (s).
 
     Raises:
-        InputRefused: no such table, a column that is missing, a value that is no number.
+        InputRefused: no such table, a column that is missing, a value that is no number above 0 (times: or 0).
     """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputRefused(f"{table}: not readable as a table; needed is the CSV of the patients") from error
+    rows = read_rows(table, delimiter=",")
     header = list(rows[0]) if rows else []
     columns = {what: _column(pattern, header) for what, pattern in _COLUMNS.items()}
     if missing := [what for what, column in columns.items() if column is None]:
-        raise InputRefused(f"{table}: no column for {', '.join(missing)} among {', '.join(header) or 'none'}")
-    facts = {(row[str(columns["participant"])] or "").strip(): _facts(row, columns, table) for row in rows}
+        raise InputRefused(
+            f"{table}: no column for {', '.join(missing)} among {', '.join(map(repr, header)) or 'none'}"
+        )
+    facts = {row[str(columns["participant"])].strip(): _facts(row, columns, table) for row in rows}
     return {image.path: facts[image.participant] for image in images if image.participant in facts}
 
 
@@ -72,10 +71,13 @@ def _facts(row: Mapping[str, str], columns: Mapping[str, str | None], table: Pat
     for what, column in columns.items():
         if what == "participant":
             continue
+        cell = row[str(column)]
         try:
-            values[what] = float(row[str(column)])
-        except (TypeError, ValueError) as error:
-            raise InputRefused(f"{table}: {column} {row[str(column)]!r} found; needed is a number") from error
+            values[what] = float(cell)
+        except ValueError:
+            values[what] = math.nan
+        if not (0.0 < values[what] < math.inf or (what == "delay_s" and values[what] == 0.0)):
+            raise InputRefused(f"{table}: {column!r} is {cell!r}; needed is a number above 0 (times: or 0)")
     return {
         "Modality": "PT",
         "Units": "Bq/mL",
