@@ -122,11 +122,11 @@ class MumapTrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _boxes_fit_every_stage(self) -> "MumapTrainingSettings":
-        shape = self.unet if self.method == "unet" else self.our
-        if len(self.later_under_widths or ()) > len(shape.under_widths):
+        first = (self.unet if self.method == "unet" else self.our).under_widths
+        later = self.later_under_widths or ()
+        if self.stages > 1 and len(later) > len(first):
             raise ValueError(
-                f"later_under_widths: {len(self.later_under_widths or ())} levels, needed are at most those of the "
-                f"first stage, {len(shape.under_widths)}"
+                f"later_under_widths: {len(later)} levels, needed are at most those of the first stage, {len(first)}"
             )
         return self
 
