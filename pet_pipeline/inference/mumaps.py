@@ -55,6 +55,7 @@ class MumapResult:
         timing_s: seconds of each part.
         peak_memory_mb: peak resident memory of the process, MB.
         warnings: one line each.
+        cascaded: every stage and prior in the frame's box, for who measures them; None of a diffusion model.
     """
 
     volume: Volume
@@ -65,6 +66,7 @@ class MumapResult:
     timing_s: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     warnings: tuple[str, ...] = ()
+    cascaded: Cascaded | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +215,7 @@ class MumapMaker:
             peak_memory_mb=memory.host_peak_mb(),
             # the unit of the activity does not matter to a map of attenuation
             warnings=(*self._left_out(options), *body_cautions(seen.frame, Unit.SUV, seen.far, seen.alarms), *unlike),
+            cascaded=cascaded,
         )
 
     def _left_out(self, options: MumapOptions) -> tuple[str, ...]:

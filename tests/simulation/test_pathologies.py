@@ -22,7 +22,7 @@ KINDS: tuple[PathologyKind, ...] = ("lung_removed", "effusion", "scoliosis", "hi
 
 
 def settings(kind: PathologyKind | None) -> PhantomSettings:
-    """The chest, or for a hip the pelvis: 50 slices without lesions, which would move with the organs that bear them."""
+    """The chest, or for a hip the pelvis, without lesions, which would move with the organs that bear them."""
     top = 770.0 if kind == "hip_implant" else 280.0
     return PhantomSettings(
         slices=(50, 50),
@@ -105,7 +105,7 @@ def test_in_scoliosis_the_spine_leaves_the_midline_sideways() -> None:
         assert (area > 0).all()
         paths.append((cord.sum(axis=1) * x_mm(phantom)[:, None]).sum(axis=0) / area)
     apart = (paths[0] - paths[1]) / amplitude
-    # A sin(2 pi t) sin(pi t) has its extremes of 0.77 A a third of the way from each end; the chest shows the upper one.
+    # A sin(2 pi t) sin(pi t) has extremes of 0.77 A a third of the way from each end; the chest shows the upper one.
     assert apart.min() == pytest.approx(-0.77, abs=0.1)
     assert np.ptp(apart) > 0.6
     assert odd.mu.max() < 0.2
