@@ -186,6 +186,8 @@ def cell(table: dict[tuple[str, str, str], Group], key: tuple[str, str, str], st
 
 
 def described(group: Group, style: str) -> str:
+    if group.n < 2:
+        return style.format(group.mean)
     return f"{style.format(group.mean)} [{style.format(group.mean_low)}, {style.format(group.mean_high)}]"
 
 

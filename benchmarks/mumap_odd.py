@@ -272,14 +272,16 @@ def main() -> None:
     parser.add_argument("--test", type=Path, default=Path("build/mumap/test"), help="as benchmarks/mumap.py --cohort")
     parser.add_argument("--set", action="append", default=[], help="key=value of the test cohort, as it was simulated")
     parser.add_argument("--output", type=Path, default=Path("build/mumap-odd"))
-    parser.add_argument("--patients", type=int, help="fewer odd patients: 4 are one of each")
+    parser.add_argument("--patients", type=int, help="fewer odd patients: 4 are one of each; 0: none")
     parser.add_argument("--test-patients", type=int, help="fewer test patients; 0: no calibration")
     parser.add_argument("--doses", nargs="+", default=["noisefree"], help="of the sinograms that are corrected")
     arguments = parser.parse_args()
     doses: list[float | str] = [text if text == "noisefree" else float(text) for text in arguments.doses]
     start = time.monotonic()
-    odd = simulated("cohort-odd", arguments.odd, [], arguments.patients)
-    plain = simulated("cohort-odd", arguments.ordinary, ["phantom.pathology=null"], arguments.patients)
+    odd, plain = [], []
+    if arguments.patients != 0:
+        odd = simulated("cohort-odd", arguments.odd, [], arguments.patients)
+        plain = simulated("cohort-odd", arguments.ordinary, ["phantom.pathology=null"], arguments.patients)
     test = [] if arguments.test_patients == 0 else simulated(
         "cohort-test", arguments.test, arguments.set, arguments.test_patients
     )  # fmt: skip
@@ -301,12 +303,16 @@ def main() -> None:
         for case in test:
             test_rows += calibration(case, maker)
             tick(1, case.case_id)
-    lines = [
+    told = [
         f"{len(odd)} odd patients, {len(odd) // len(kinds)} of each pathology, maps of the 5 % NAC image by "
         f"{arguments.model}, cm^-1; mean over patients [bootstrap 95 % interval, too narrow below ten patients].",
         "",
         *odd_tables(kinds, odd_rows, plain_rows, doses),
-        *(["", *calibration_tables(test_rows, test)] if test else []),
+        "",
+    ] if odd else []  # fmt: skip
+    lines = [
+        *told,
+        *(calibration_tables(test_rows, test) if test else []),
         "",
         f"{datetime.now(UTC).date().isoformat()}, {device_of(maker.compute.device)}, {maker.compute.precision}, "
         f"Python {platform.python_version()}, {time.monotonic() - start:.0f} s in all.",

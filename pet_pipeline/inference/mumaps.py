@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 LEAST_BODY_ML = 500.0
 """Less than this is no body: a newborn has six times as much."""
 
-UNLIKE = 0.02
-"""Share of the body in which the population says nothing, from which on the sidecar says so."""
+UNLIKE = 0.01
+"""Share of the body in which the population says nothing, from which on the sidecar says so: about half a litre; the
+floor leaves usual bodies less than that."""
 
 
 @dataclass(frozen=True, eq=False)
