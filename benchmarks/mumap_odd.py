@@ -37,6 +37,7 @@ from pet_pipeline.evaluation.statistics import Group, describe, paired_differenc
 from pet_pipeline.inference.mumaps import MumapMaker
 from pet_pipeline.models.devices import describe as device_of
 from pet_pipeline.mumap.options import PriorOptions
+from pet_pipeline.mumap.population import USED
 from pet_pipeline.mumap.targets import body_mumap
 from pet_pipeline.simulation.tissues import Tissue
 from pet_pipeline.types import BoolArray, Float32Array, FloatArray
@@ -48,8 +49,8 @@ MAPS = (FIRST, LAST, WHOLE)
 REGION = "pathology"
 SPINE_MM = 30.0
 
-WARNING = "unlike"
-"""In every warning that tells of a patient unlike the bank, and in no other."""
+WARNINGS = ("unlike the population bank", "unlike every member of the bank")
+"""One is in every warning that tells of a patient unlike the bank, and in no other."""
 
 BINS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
 LEAST_VOXELS = 200
@@ -66,6 +67,7 @@ class Answer:
         confidence: (x, y, z), 0 to 1.
         fell_back: (x, y, z), where the first stage's estimate outweighs the last's.
         warned: whether the sidecar tells of a patient unlike the bank.
+        left_out: members whose registration failed, or took too long on a machine that has other work.
     """
 
     maps: Mapping[str, Volume]
@@ -73,6 +75,7 @@ class Answer:
     confidence: Float32Array
     fell_back: BoolArray
     warned: bool
+    left_out: int
 
 
 def ask(maker: MumapMaker, nac: Volume, case_id: str) -> Answer:
@@ -92,7 +95,8 @@ def ask(maker: MumapMaker, nac: Volume, case_id: str) -> Answer:
         prior=back(cascaded.priors[-1].mumap_cm1).data,
         confidence=confidence.data,
         fell_back=back(cascaded.trust, Unit.RELATIVE).data < 0.5,
-        warned=any(WARNING in line for line in made.warnings),
+        warned=any(words in line for line in made.warnings for words in WARNINGS),
+        left_out=sum(member["outcome"] != USED for member in cascaded.priors[-1].members),
     )
 
 
@@ -127,7 +131,14 @@ def score(case: Case, maker: MumapMaker, region: BoolArray, doses: Sequence[floa
     for name, where in ((BODY, body), (REGION, region)):
         rows.append(Row(case.case_id, WHOLE, name, "confidence", float(answer.confidence[where].mean()), "1"))
         rows.append(Row(case.case_id, WHOLE, name, "fell_back", float(answer.fell_back[where].mean()), "1"))
-    return [*rows, Row(case.case_id, WHOLE, BODY, "warned", float(answer.warned), "1")]
+    return [*rows, *told_of(case, answer)]
+
+
+def told_of(case: Case, answer: Answer) -> list[Row]:
+    return [
+        Row(case.case_id, WHOLE, BODY, "warned", float(answer.warned), "1"),
+        Row(case.case_id, WHOLE, BODY, "left_out", float(answer.left_out), "1"),
+    ]
 
 
 def calibration(case: Case, maker: MumapMaker) -> list[Row]:
@@ -142,7 +153,7 @@ def calibration(case: Case, maker: MumapMaker) -> list[Row]:
     rows = [
         Row(case.case_id, WHOLE, BODY, "confidence", float(sure.mean()), "1"),
         Row(case.case_id, WHOLE, BODY, "fell_back", float(answer.fell_back[body].mean()), "1"),
-        Row(case.case_id, WHOLE, BODY, "warned", float(answer.warned), "1"),
+        *told_of(case, answer),
     ]
     for name, error in wrong.items():
         correlation = float(stats.spearmanr(1.0 - sure, np.abs(error)).statistic)
@@ -310,9 +321,12 @@ def main() -> None:
         *odd_tables(kinds, odd_rows, plain_rows, doses),
         "",
     ] if odd else []  # fmt: skip
+    left_out = sum(row.value for row in (*odd_rows, *plain_rows, *test_rows) if row.metric == "left_out")
     lines = [
         *told,
         *(calibration_tables(test_rows, test) if test else []),
+        "",
+        f"Members of the bank left out of their priors: {left_out:.0f} in all; on a busy machine registrations run out of time.",
         "",
         f"{datetime.now(UTC).date().isoformat()}, {device_of(maker.compute.device)}, {maker.compute.precision}, "
         f"Python {platform.python_version()}, {time.monotonic() - start:.0f} s in all.",
