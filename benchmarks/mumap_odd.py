@@ -326,7 +326,7 @@ def main() -> None:
         *told,
         *(calibration_tables(test_rows, test) if test else []),
         "",
-        f"Members of the bank left out of their priors: {left_out:.0f} in all; on a busy machine registrations run out of time.",
+        f"Members left out of their priors: {left_out:.0f}; on a busy machine registrations run out of time.",
         "",
         f"{datetime.now(UTC).date().isoformat()}, {device_of(maker.compute.device)}, {maker.compute.precision}, "
         f"Python {platform.python_version()}, {time.monotonic() - start:.0f} s in all.",
