@@ -85,6 +85,17 @@ def by_model(maker: MumapMaker, options: MumapOptions, seconds: list[float], meg
     return make
 
 
+def simulated(config: str, folder: Path, changes: Sequence[str], patients: int | None) -> list[Case]:
+    """The low-dose cases of a cohort with sinograms, simulated or found finished; `patients` takes the first ones."""
+    fewer = [] if patients is None else [f"patients={patients}"]
+    settings = load(
+        CohortSettings, config, ["keep_sinograms=true", "twins=false", "ac_low_dose=false", *changes, *fewer]
+    )
+    with progress(f"simulate {folder.name}", settings.patients) as tick:
+        manifest = simulate_cohort(settings, folder, on_patient=lambda name: tick(1, name))
+    return [case for case in manifest.select(dose=DOSE).cases if "lesion_free_of" not in case.extra]
+
+
 def canonical(path: Path) -> Volume:
     volume, _ = read(path)
     turned = volume.canonical()
@@ -175,6 +186,8 @@ def cell(table: dict[tuple[str, str, str], Group], key: tuple[str, str, str], st
 
 
 def described(group: Group, style: str) -> str:
+    if group.n < 2:
+        return style.format(group.mean)
     return f"{style.format(group.mean)} [{style.format(group.mean_low)}, {style.format(group.mean_high)}]"
 
 
@@ -193,12 +206,7 @@ def main() -> None:
     arguments = parser.parse_args()
     doses: list[float | str] = [text if text == "noisefree" else float(text) for text in arguments.doses]
     start = time.monotonic()
-    changes = ["keep_sinograms=true", "twins=false", "ac_low_dose=false", *arguments.set]
-    changes += [] if arguments.patients is None else [f"patients={arguments.patients}"]
-    settings = load(CohortSettings, arguments.config, changes)
-    with progress("simulate the test patients", settings.patients) as tick:
-        manifest = simulate_cohort(settings, arguments.cohort, on_patient=lambda name: tick(1, name))
-    cases = [case for case in manifest.select(dose=DOSE).cases if "lesion_free_of" not in case.extra]
+    cases = simulated(arguments.config, arguments.cohort, arguments.set, arguments.patients)
     makers: dict[str, Maker] = {WATER: water, BOUND: bound}
     costs: dict[str, tuple[list[float], list[float]]] = {}
     device = ""

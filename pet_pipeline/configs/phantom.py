@@ -1,9 +1,9 @@
 """Ranges from which a simulated patient is drawn; every randomised quantity of the body and its uptake has one here."""
 
-from collections.abc import Mapping
-from typing import Annotated, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from pet_pipeline.configs.base import Settings
 
@@ -84,6 +84,32 @@ class HeldOutSettings(Settings):
     exponent: Range = (2.7, 4.0)
 
 
+PathologyKind = Literal["lung_removed", "effusion", "scoliosis", "hip_implant"]
+
+
+class PathologySettings(Settings):
+    """What makes a body unlike all those that networks learn from.
+
+    Attributes:
+        kinds: a body has one of these: the patients of a cohort have them in turn, by their number.
+        fluid: SUV of the fluid in a pleural space.
+        effusion_mm: depth of an effusion above the lowest point of the chest of a patient on the back.
+        scoliosis_mm: sideways amplitude of the spine.
+        cobalt_chrome: share of hip implants of cobalt-chromium alloy; the others are of titanium alloy.
+    """
+
+    kinds: Annotated[tuple[PathologyKind, ...], Field(min_length=1)]
+    fluid: Range = (0.3, 0.8)
+    effusion_mm: Range = (50.0, 110.0)
+    scoliosis_mm: Range = (25.0, 45.0)
+    cobalt_chrome: Fraction = 0.5
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _refuse_unordered((name, getattr(self, name)) for name in ("fluid", "effusion_mm", "scoliosis_mm"))
+        return self
+
+
 class PhantomSettings(Settings):
     """Ranges of a simulated patient. Lengths mm unless named otherwise, SUV g/mL, mu cm^-1 at 511 keV.
 
@@ -112,6 +138,7 @@ class PhantomSettings(Settings):
         irregular_lesions: share with a lobulated surface.
         necrotic_lesions: share, among lesions over 18 mm, with a cold centre.
         heldout: the held-out family.
+        pathology: what every body has besides; None for the bodies that networks learn from.
     """
 
     slices: tuple[int, int] = (60, 200)
@@ -137,6 +164,7 @@ class PhantomSettings(Settings):
     irregular_lesions: Fraction = 0.5
     necrotic_lesions: Fraction = 0.3
     heldout: HeldOutSettings = HeldOutSettings()
+    pathology: PathologySettings | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -151,10 +179,16 @@ class PhantomSettings(Settings):
             for name in type(part).model_fields
             if isinstance(value := getattr(part, name), tuple)
         ]
-        for name, (low, high) in [*ranges, *self.uptake.items()]:
-            if not 0 <= low <= high:
-                raise ValueError(f"{name}: ({low:g}, {high:g}) is not a range (lowest, highest) of numbers >= 0")
+        _refuse_unordered([*ranges, *self.uptake.items()])
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """No word of pathology where there is none: cohorts made before there was any keep digest and description."""
+        content: dict[str, Any] = handler(self)
+        if self.pathology is None:
+            content.pop("pathology", None)
+        return content
 
     def uptake_range(self, tissue: str) -> Range:
         """SUV range of a tissue: the one given, else the standard one.
@@ -163,3 +197,9 @@ class PhantomSettings(Settings):
             KeyError: for a tissue that has no uptake of its own.
         """
         return self.uptake.get(tissue, STANDARD_UPTAKE[tissue])
+
+
+def _refuse_unordered(ranges: Iterable[tuple[str, Range]]) -> None:
+    for name, (low, high) in ranges:
+        if not 0 <= low <= high:
+            raise ValueError(f"{name}: ({low:g}, {high:g}) is not a range (lowest, highest) of numbers >= 0")

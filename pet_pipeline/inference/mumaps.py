@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 LEAST_BODY_ML = 500.0
 """Less than this is no body: a newborn has six times as much."""
 
-UNLIKE = 0.02
-"""Share of the body in which the population says nothing, from which on the sidecar says so."""
+UNLIKE = 0.01
+"""Share of the body in which the population says nothing, from which on the sidecar says so: about half a litre; the
+floor leaves usual bodies less than that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,7 @@ class MumapResult:
         timing_s: seconds of each part.
         peak_memory_mb: peak resident memory of the process, MB.
         warnings: one line each.
+        cascaded: every stage and prior in the frame's box, for who measures them; None of a diffusion model.
     """
 
     volume: Volume
@@ -65,6 +67,7 @@ class MumapResult:
     timing_s: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     warnings: tuple[str, ...] = ()
+    cascaded: Cascaded | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +216,7 @@ class MumapMaker:
             peak_memory_mb=memory.host_peak_mb(),
             # the unit of the activity does not matter to a map of attenuation
             warnings=(*self._left_out(options), *body_cautions(seen.frame, Unit.SUV, seen.far, seen.alarms), *unlike),
+            cascaded=cascaded,
         )
 
     def _left_out(self, options: MumapOptions) -> tuple[str, ...]:

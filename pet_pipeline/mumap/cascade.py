@@ -27,9 +27,14 @@ log = logging.getLogger(__name__)
 WINDOW_VOXELS = 1_200_000
 """Largest window of a network that works at twice the resolution, voxels: about 1 GB. At four times, an eighth."""
 
-REGION_MM = 30.0
-"""Standard deviation of the neighbourhood over which confidence is averaged: the edges of bones are always uncertain,
-and only a whole region without confidence is unlike the bank."""
+REGION_MM = 20.0
+"""Standard deviation of the neighbourhood over which confidence is averaged, and radius of what then falls back: the
+edges of bones are always uncertain, and only a whole region without confidence is unlike the bank. Much wider, a chest
+wall that fits well hides a lung that is not there."""
+
+TISSUE_CM1 = 0.075
+"""Where the first estimate is denser, the first stage sees tissue and no lung. Lungs, which it blurs and the prior
+restores, have little confidence in everybody: counted in, they would set the floor so low that nothing is below it."""
 
 Spacing = tuple[float, float, float]
 
@@ -130,7 +135,8 @@ def run(
         on_part("network")
     if not priors:
         return Cascaded(estimates[-1], tuple(estimates))
-    trust = trust_in(priors[-1].confidence, body, spacing_mm, confidence_floor)
+    tissue = tissue_in(estimates[0], body)
+    trust = trust_in(priors[-1].confidence, tissue, spacing_mm, confidence_floor)
     mixed = trust * estimates[-1] + (np.float32(1.0) - trust) * estimates[0]
     return Cascaded(mixed, tuple(estimates), tuple(priors), trust)
 
@@ -221,25 +227,48 @@ def population_prior(
     return PriorMaps(found.mumap, found.confidence, members, tuple(found.warnings))
 
 
-def trust_in(confidence: Float32Array, body: BoolArray, spacing_mm: Spacing, floor: float) -> Float32Array:
+def tissue_in(first_cm1: Float32Array, body: BoolArray) -> BoolArray:
+    """Where a first stage's estimate (x, y, z), cm^-1, shows tissue: there the population may be unlike the patient."""
+    return np.asarray(body & (first_cm1 > TISSUE_CM1))
+
+
+def trust_in(confidence: Float32Array, tissue: BoolArray, spacing_mm: Spacing, floor: float) -> Float32Array:
     """The last stage's share of the result, (x, y, z) in [0, 1]: all where the region's confidence reaches `floor`.
 
-    Below it the share falls, and at half of it nothing is left: such regions the stage hardly saw in training.
+    Below it the share falls, and at half of it nothing is left: such regions the stage hardly saw in training. All
+    tissue within `REGION_MM` has the share of the worst region that it belongs to, or averaging would take its rim
+    from every odd region. What is no tissue by the first estimate (`tissue_in`) is the last stage's wherever a member
+    of the bank reaches.
     """
-    regional = regional_confidence(confidence, body, spacing_mm)
-    if floor <= 0.0:
-        return (regional > 0.0).astype(np.float32)
-    share: Float32Array = np.clip(2.0 * regional / np.float32(floor) - 1.0, 0.0, 1.0).astype(np.float32)
-    return share
+    regional = regional_confidence(confidence, tissue, spacing_mm)
+    share = (regional > 0.0).astype(np.float32)
+    if floor > 0.0:
+        share = np.clip(2.0 * regional / np.float32(floor) - 1.0, 0.0, 1.0).astype(np.float32)
+    worst = _worst_within(np.where(tissue, share, np.float32(1.0)), REGION_MM, spacing_mm)
+    return np.where(tissue, worst, confidence > 0.0).astype(np.float32)
 
 
-def regional_confidence(confidence: Float32Array, body: BoolArray, spacing_mm: Spacing) -> Float32Array:
-    """Confidence averaged over the body within about `REGION_MM`, (x, y, z); zero far from the body."""
+def regional_confidence(confidence: Float32Array, tissue: BoolArray, spacing_mm: Spacing) -> Float32Array:
+    """Confidence averaged over the tissue within about `REGION_MM`, (x, y, z); zero far from any."""
     sigma = [REGION_MM / s for s in spacing_mm]
-    inside = body.astype(np.float32)
+    inside = tissue.astype(np.float32)
     weight = ndimage.gaussian_filter(inside, sigma, truncate=3.0)
     mean = ndimage.gaussian_filter(confidence * inside, sigma, truncate=3.0)
     return np.where(weight > 1e-3, mean / np.maximum(weight, 1e-3), 0.0).astype(np.float32)
+
+
+def _worst_within(share: Float32Array, radius_mm: float, spacing_mm: Spacing) -> Float32Array:
+    """The least share (x, y, z) within a radius of each voxel; only the box around what is below 1 is looked at."""
+    reach = [int(radius_mm / s) for s in spacing_mm]
+    low = [np.flatnonzero((share < 1.0).any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    if not low[0].size:
+        return share
+    x, y, z = (slice(max(int(o[0]) - n, 0), int(o[-1]) + n + 1) for o, n in zip(low, reach, strict=True))
+    offsets = np.meshgrid(*(np.arange(-n, n + 1) * s for n, s in zip(reach, spacing_mm, strict=True)), indexing="ij")
+    ball = sum(offset**2 for offset in offsets) <= radius_mm**2
+    out = share.copy()
+    out[x, y, z] = ndimage.minimum_filter(share[x, y, z], footprint=ball)
+    return out
 
 
 def _relative(mumap_cm1: Float32Array, like: Tensor) -> Tensor:

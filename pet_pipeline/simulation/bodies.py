@@ -10,7 +10,7 @@ from pet_pipeline.data import nifti
 from pet_pipeline.data.resample import onto
 from pet_pipeline.data.tables import read_rows
 from pet_pipeline.data.volume import Volume
-from pet_pipeline.errors import InputRefused
+from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.geometry import Orientation
 from pet_pipeline.simulation.anatomy import from_ct
 from pet_pipeline.simulation.phantoms import Phantom, draw
@@ -34,14 +34,25 @@ class AnatomyFiles:
         return self.ct, self.labels, label_table_path(self.labels)
 
 
-def draw_body(rng: np.random.Generator, settings: CohortSettings, anatomy: AnatomyFiles | None) -> Phantom:
+def draw_body(
+    rng: np.random.Generator, settings: CohortSettings, anatomy: AnatomyFiles | None, *, turn: int = 0
+) -> Phantom:
     """A body: drawn from the settings' ranges, or with the shape of a CT and drawn uptake.
+
+    Args:
+        rng: randomness.
+        settings: of the cohort.
+        anatomy: the CT, or None.
+        turn: which of the settings' pathologies a drawn body has.
 
     Raises:
         InputRefused: CT or labels that cannot be used.
+        UsageError: a pathology for the body of a CT.
     """
     if anatomy is None:
-        return draw(rng, family=settings.family, settings=settings.phantom)
+        return draw(rng, family=settings.family, settings=settings.phantom, turn=turn)
+    if settings.phantom.pathology is not None:
+        raise UsageError("phantom.pathology is drawn into phantoms, not into a CT: leave out one of the two")
     ct, _ = nifti.read(anatomy.ct)
     labels, _ = nifti.read(anatomy.labels)
     orientation = ct.geometry.to_canonical()

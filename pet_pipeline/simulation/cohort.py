@@ -167,7 +167,9 @@ def _simulated(
 def _job(
     number: int, settings: CohortSettings, root: Path, anatomy: AnatomyFiles | None, digest: str
 ) -> dict[str, Any]:
-    return simulate_patient(number, settings, root, lambda rng, s: draw_body(rng, s, anatomy), digest)
+    # By number, not by place in the cohort: a patient does not depend on the others.
+    turn = number - 1
+    return simulate_patient(number, settings, root, lambda rng, s: draw_body(rng, s, anatomy, turn=turn), digest)
 
 
 def _write_tables(settings: CohortSettings, root: Path, records: list[dict[str, Any]]) -> Manifest:
@@ -222,6 +224,7 @@ def _case(row: dict[str, Any], record: dict[str, Any], settings: CohortSettings,
             "subsets": str(preset.subsets),
             "filter_mm": f"{preset.filter_mm:g}",
             "family": settings.family,
+            **({"pathology": record["phantom"]["pathology"]} if "pathology" in record["phantom"] else {}),
             **({"lesion_free_of": row["lesion_free_of"]} if "lesion_free_of" in row else {}),
         },
     )

@@ -9,7 +9,7 @@ from pet_pipeline.configs.phantom import PhantomSettings
 from pet_pipeline.simulation.body_shapes import VOXEL_MM
 from pet_pipeline.simulation.frame import Frame
 from pet_pipeline.simulation.solids import Point, rotation
-from pet_pipeline.simulation.tissues import BONY, FIRST_LESION, GASEOUS, Tissue
+from pet_pipeline.simulation.tissues import ACQUIRED, BONY, FIRST_LESION, GASEOUS, Tissue
 from pet_pipeline.types import BoolArray, Float32Array, FloatArray, IntArray
 
 Volumes = tuple[IntArray, Float32Array, Float32Array, Float32Array]
@@ -40,6 +40,7 @@ _TUMOUR_SITES = ("liver", "lung", "muscle", "node_mediastinum", "node_retroperit
 _BARRIERS = (
     Tissue.BACKGROUND,
     *GASEOUS,
+    *ACQUIRED,
     Tissue.BRAIN,
     Tissue.WHITE_MATTER,
     Tissue.CSF,

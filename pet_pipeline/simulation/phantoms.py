@@ -17,6 +17,7 @@ from pet_pipeline.simulation.frame import Frame
 from pet_pipeline.simulation.head import head_parts
 from pet_pipeline.simulation.layers import draw_diaphragm, fill_layers
 from pet_pipeline.simulation.lesions import PlacedLesion, add_lesions, node_sites, organ_sites
+from pet_pipeline.simulation.pathologies import draw_pathology
 from pet_pipeline.simulation.skeleton import long_bone_parts, pelvis_parts, spine_parts, trunk_bone_parts
 from pet_pipeline.simulation.solids import Part, Segment, paint, parts, tube
 from pet_pipeline.simulation.thorax import thorax_parts
@@ -59,7 +60,8 @@ class Phantom:
         lesions_only: activity that the lesions add: the lesion-free twin is `activity - lesions_only`.
         couch: attenuation of the couch alone, cm^-1 (x, y, z); a read-only view without memory of its own along z.
         motion: displacement field of breathing; None where nothing in view moves.
-        facts: sex, height_cm, weight_kg, bmi, arms, family, findings, field of view and more, for the record.
+        facts: sex, height_cm, weight_kg, bmi, arms, family, findings, field of view and more, for the record; with a
+            pathology its name, side and what was drawn of it.
     """
 
     activity: Float32Array
@@ -93,13 +95,16 @@ class Phantom:
         return self.motion.apply(self.activity, self.lesions_only, self.mu, p)
 
 
-def draw(rng: np.random.Generator, *, family: Family, settings: PhantomSettings) -> Phantom:
+def draw(rng: np.random.Generator, *, family: Family, settings: PhantomSettings, turn: int = 0) -> Phantom:
     """Draw a patient; the same generator state and settings give the same patient.
+
+    A pathology has a stream of its own: without lesions, what it does not touch is that of the same patient without it.
 
     Args:
         rng: randomness; sub-streams are spawned from it.
         family: `standard`, or `heldout`: other shapes, and uptake outside the standard ranges.
         settings: ranges.
+        turn: which of the settings' pathologies it is.
 
     Returns:
         A phantom of 208 x 144 x (2 slices) voxels of 2.5 mm.
@@ -107,11 +112,16 @@ def draw(rng: np.random.Generator, *, family: Family, settings: PhantomSettings)
     streams = dict(
         zip(("size", "view", "organs", "uptake", "texture", "lesions", "couch", "motion"), rng.spawn(8), strict=True)
     )
+    pathology = None if settings.pathology is None else draw_pathology(rng.spawn(1)[0], settings.pathology, turn)
     size = draw_size(streams["size"], family, settings)
+    if pathology is not None:
+        size = pathology.of_size(size)
     slices = int(streams["view"].integers(settings.slices[0], settings.slices[1] + 1))
     top_mm = float(streams["view"].uniform(*settings.top_mm))
     frame = draw_frame(streams["view"], size, slices, top_mm, settings)
     uptake = draw_uptake(streams["uptake"], family, settings)
+    if pathology is not None:
+        uptake = pathology.of_uptake(uptake)
     amplitude_mm = float(streams["motion"].uniform(*settings.dome_mm))
 
     labels = np.zeros(frame.shape, dtype=np.int16)
@@ -122,6 +132,8 @@ def draw(rng: np.random.Generator, *, family: Family, settings: PhantomSettings)
     fill_layers(labels, frame, body, draw_diaphragm(streams["organs"]), fascia, size)
     for part in _anatomy(streams["organs"], size, settings, brown_fat="brown_fat" in uptake.findings):
         paint(labels, frame, part)
+    if pathology is not None:
+        pathology.add_to(labels, frame)
     motion = motion_of(frame, body, amplitude_mm)
     del body
     table = draw_couch(streams["couch"], size.fat_mm, settings)
@@ -144,7 +156,10 @@ def draw(rng: np.random.Generator, *, family: Family, settings: PhantomSettings)
         lesions_only=lesions_only,
         couch=np.broadcast_to(section[:, :, None], labels.shape),
         motion=motion,
-        facts=_facts(size, frame, uptake.findings, amplitude_mm, bool(section.any())),
+        facts={
+            **_facts(size, frame, uptake.findings, amplitude_mm, bool(section.any())),
+            **({} if pathology is None else pathology.facts()),
+        },
     )
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+from pet_pipeline.units import MU_WATER_CM1
+
 FIRST_LESION = 100
 """Lesions have labels from here upwards, one each."""
 
@@ -48,6 +50,8 @@ class Tissue(IntEnum):
     CARTILAGE = 35
     ADRENALS = 36
     SOFT_TISSUE = 37
+    FLUID = 38
+    METAL = 39
 
     @property
     def label_name(self) -> str:
@@ -110,7 +114,12 @@ MATERIALS: dict[Tissue, Material] = {
     Tissue.CARTILAGE: Material(0.104, 1.0, 0.5),
     Tissue.ADRENALS: Material(0.100, 1.0, 0.5),
     Tissue.SOFT_TISSUE: Material(0.099, 1.5, 0.5),
+    Tissue.FLUID: Material(MU_WATER_CM1, 0.3, 0.1),
+    Tissue.METAL: Material(0.360, 0.0),
 }
 
 BONY = (Tissue.BONE, Tissue.MARROW)
 GASEOUS = (Tissue.GAS, Tissue.AIRWAY)
+
+ACQUIRED = (Tissue.FLUID, Tissue.METAL)
+"""No body has these unless a pathology brings them: nothing is drawn for them in any other (`pathologies`)."""

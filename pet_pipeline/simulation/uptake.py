@@ -8,7 +8,7 @@ import numpy as np
 from pet_pipeline.configs.phantom import STANDARD_UPTAKE, PhantomSettings
 from pet_pipeline.simulation.body_shapes import Family
 from pet_pipeline.simulation.fields import SmoothField, draw_field
-from pet_pipeline.simulation.tissues import MATERIALS, Tissue
+from pet_pipeline.simulation.tissues import ACQUIRED, MATERIALS, Tissue
 from pet_pipeline.types import Float32Array, FloatArray, IntArray
 
 _LUNG_MU_CM1 = (0.022, 0.035)
@@ -56,15 +56,16 @@ def draw_uptake(rng: np.random.Generator, family: Family, settings: PhantomSetti
     findings: list[str] = []
     if family == "heldout":
         findings += _unusual(rng, suv, settings)
+    materials = {t: m for t, m in MATERIALS.items() if t not in ACQUIRED}
     mu = {
-        t: m.mu_cm1 * (float(np.exp(rng.normal(0.0, 0.006))) if m.mu_cm1 > 0.05 else 1.0) for t, m in MATERIALS.items()
+        t: m.mu_cm1 * (float(np.exp(rng.normal(0.0, 0.006))) if m.mu_cm1 > 0.05 else 1.0) for t, m in materials.items()
     }
     mu[Tissue.BONE] = float(rng.uniform(*settings.bone_mu_cm1))
     mu[Tissue.MARROW] = float(rng.uniform(0.105, 0.115))
     mu[Tissue.LUNGS] = float(rng.uniform(*settings.lung_mu_cm1))
     base = float(rng.uniform(*settings.texture))
-    texture = {t: min(base * m.texture * float(rng.uniform(0.7, 1.3)), 0.45) for t, m in MATERIALS.items()}
-    slope = {t: float(rng.normal(0.0, 0.0006)) for t in Tissue}
+    texture = {t: min(base * m.texture * float(rng.uniform(0.7, 1.3)), 0.45) for t, m in materials.items()}
+    slope = {t: float(rng.normal(0.0, 0.0006)) for t in materials}
     slope[Tissue.LUNGS] -= 0.0025  # blood sinks to the back of the lungs
     return Uptake(suv, mu, texture, slope, tuple(findings))
 
@@ -124,7 +125,7 @@ def render(
     fine_share, coarse_share = amplitude * np.sqrt(grain), amplitude * np.sqrt(1.0 - grain)
     variance = 0.5 * amplitude**2
     density = np.full(len(suv), 0.002, dtype=np.float32)
-    density[[Tissue.BACKGROUND, *(Tissue.GAS, Tissue.AIRWAY)]] = 0.0
+    density[[Tissue.BACKGROUND, *(Tissue.GAS, Tissue.AIRWAY), *ACQUIRED]] = 0.0
     density[[Tissue.MARROW, Tissue.BONE]] = 0.012
     density[Tissue.LUNGS] = 0.08
     y_centred = (y_mm - float(np.mean(y_mm))).astype(np.float32)

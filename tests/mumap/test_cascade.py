@@ -11,7 +11,7 @@ from pet_pipeline.configs.mumap import MuUNetSettings, OurNetSettings
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.models.devices import Compute
 from pet_pipeline.mumap import cascade
-from pet_pipeline.mumap.cascade import population_prior, regional_confidence, run, trust_in, window_voxels
+from pet_pipeline.mumap.cascade import population_prior, regional_confidence, run, tissue_in, trust_in, window_voxels
 from pet_pipeline.units import MU_WATER_CM1
 
 CPU = Compute(torch.device("cpu"), "fp32", "test")
@@ -85,11 +85,11 @@ def test_each_stage_sees_pet_the_last_estimate_the_prior_and_its_confidence() ->
 
 
 def test_where_the_population_says_nothing_the_first_estimate_stands() -> None:
-    made = cascaded([Told(1, 0.5), Told(4, 1.0)], Source(), confidence_floor=0.4)
+    made = cascaded([Told(1, 0.9), Told(4, 1.0)], Source(), confidence_floor=0.4)
     assert made.trust is not None
     left, right = made.mumap_cm1[0], made.mumap_cm1[-1]
     np.testing.assert_allclose(left, MU_WATER_CM1, rtol=1e-5)
-    np.testing.assert_allclose(right, 0.5 * MU_WATER_CM1, rtol=1e-5)
+    np.testing.assert_allclose(right, 0.9 * MU_WATER_CM1, rtol=1e-5)
     along = made.mumap_cm1[:, 8, 8]
     assert (np.diff(along) <= 1e-7).all()  # and no seam between the two
 
@@ -138,8 +138,34 @@ def test_a_region_counts_and_not_a_bone() -> None:
     confidence = np.where(body, 0.9, 0.0).astype(np.float32)
     confidence[30] = 0.0
     regional = regional_confidence(confidence, body, SPACING)
-    assert regional[30, 20, 20] == pytest.approx(0.9 * (1.0 - 5.0 / (30.0 * np.sqrt(2.0 * np.pi))), abs=0.02)
+    assert regional[30, 20, 20] == pytest.approx(0.9 * (1.0 - 5.0 / (20.0 * np.sqrt(2.0 * np.pi))), abs=0.02)
     assert regional[10, 20, 20] == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_lung_that_is_not_there_falls_back_and_a_usual_one_does_not() -> None:
+    """Confidences as the built-in model had them: .07 where a lung was removed, .29 in a lung, .7 elsewhere."""
+    x, y, z = np.meshgrid(*(5.0 * (np.arange(n) - n // 2) for n in (80, 56, 56)), indexing="ij")
+    body = (x / 180.0) ** 2 + (y / 120.0) ** 2 < 1.0
+    lungs = [((x - side * 75.0) / 55.0) ** 2 + (y / 75.0) ** 2 + (z / 110.0) ** 2 < 1.0 for side in (-1, 1)]
+    gone, lung = lungs
+    first = np.where(body & ~lung, 0.095, np.where(body, 0.05, 0.0)).astype(np.float32)
+    confidence = np.where(gone, 0.07, np.where(lung, 0.29, np.where(body, 0.7, 0.0))).astype(np.float32)
+    trust = trust_in(confidence, tissue_in(first, body), SPACING, 0.2)
+    assert (trust[gone] < 0.5).mean() > 0.5
+    assert trust[20 + 5, 28, 28] == pytest.approx(0.0, abs=0.01)
+    assert (trust[lung] == 1.0).all()
+    usual = np.where(gone, 0.29, confidence).astype(np.float32)
+    thin = np.where(gone | lung, 0.05, first).astype(np.float32)
+    assert (trust_in(usual, tissue_in(thin, body), SPACING, 0.2)[body] == 1.0).all()
+
+
+def test_lungs_that_no_member_reaches_are_the_first_stages() -> None:
+    body = np.ones((20, 20, 40), bool)
+    confidence = np.full(body.shape, 0.3, np.float32)
+    confidence[:, :, 20:] = 0.0
+    trust = trust_in(confidence, tissue_in(np.full(body.shape, 0.03, np.float32), body), SPACING, 0.2)
+    assert (trust[:, :, :20] == 1.0).all()
+    assert not trust[:, :, 20:].any()
 
 
 def test_windows_shrink_with_the_resolution_inside_the_network() -> None:
