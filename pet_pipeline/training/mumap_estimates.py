@@ -20,7 +20,7 @@ from pet_pipeline.data.files import sha256_of, write_json
 from pet_pipeline.data.workers import in_processes
 from pet_pipeline.errors import OutOfMemory
 from pet_pipeline.models.devices import Compute
-from pet_pipeline.mumap.cascade import population_prior, regional_confidence
+from pet_pipeline.mumap.cascade import population_prior, regional_confidence, tissue_in
 from pet_pipeline.mumap.population import Bank
 from pet_pipeline.training.folds import Fold
 from pet_pipeline.training.mumap_steps import stage_mumap
@@ -168,10 +168,10 @@ def confidence_floor(cases: Sequence[PackedCase], settings: MumapTrainingSetting
     for case in cases:
         name = f"{CONFIDENCE}{settings.stages - 1}"
         if case.has(name):
-            body = case.read("mask") > 0
-            found.append(
-                regional_confidence(case.read(name).astype(np.float32), body, settings.grid.spacing_mm)[body][::7]
-            )
+            first = case.read(f"{ESTIMATE}1").astype(np.float32) * np.float32(MU_WATER_CM1)
+            tissue = tissue_in(first, case.read("mask") > 0)
+            confidence = case.read(name).astype(np.float32)
+            found.append(regional_confidence(confidence, tissue, settings.grid.spacing_mm)[tissue][::7])
     if not found:
         return LEAST_FLOOR
     floor = float(np.percentile(np.concatenate(found), settings.population.floor_percentile))
