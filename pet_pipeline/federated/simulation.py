@@ -1,5 +1,6 @@
 """A federation on one machine: every site in this process, one after the other, without Flower."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -90,6 +91,9 @@ def make_sites(
             max_steps=max(settings.local_steps, settings.personal_steps),
             min_cases=1,
             min_sites=1,
+            max_parameters=sys.maxsize,
+            max_batch_values=sys.maxsize,
+            min_spacing_mm=sys.float_info.min,
             device=settings.training.device,
             precision=settings.training.precision,
             workers=workers,
