@@ -31,7 +31,7 @@ def simulate(
     OUT/model is the global model; OUT/sites/SITE/RUN/model a site's own, fine-tuned, where personal_steps is not 0.
     """
     from pet_pipeline.cli.console import bars, messages, print_json, results
-    from pet_pipeline.cli.federated_table import print_outcome
+    from pet_pipeline.cli.federated_table import print_gains
     from pet_pipeline.configs.federated import FederatedSettings
     from pet_pipeline.configs.loading import load
     from pet_pipeline.data.manifest import Manifest
@@ -53,5 +53,5 @@ def simulate(
     if json:
         print_json({"model": outcome.model, "personal": outcome.personal, "epsilon": outcome.epsilon})
         return
-    print_outcome(outcome)
+    print_gains(outcome.personal, outcome.epsilon)
     results.print(f"model: {outcome.model or 'none: each site has its own'}", highlight=False, soft_wrap=True)

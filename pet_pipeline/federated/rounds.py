@@ -77,13 +77,17 @@ class Coordinator:
         planned = privacy.check_budget(self.settings)
         claim(self.folder, self.settings, "federated", resume)
         now = self._begin(resume)
-        while not now.done:
-            now = self._next(now)
-            state.save(now, self.folder)
+        try:
+            while not now.done:
+                now = self._next(now)
+                state.save(now, self.folder)
+        except PetPipelineError as error:
+            self._audit.write("stopped", run=now.run, reason=str(error))
+            raise
         personal = self._personalise(now) if self.settings.personal_steps else {}
         spent = privacy.epsilon(self.settings.privacy, now.aggregates) if self.settings.privacy else None
         model = None if self.settings.keep_local else self._save_model(now)
-        self._audit.write("finished", run=now.run, epsilon=spent, epsilon_planned=planned)
+        self._audit.write("finished", run=now.run, epsilon=spent, epsilon_planned=planned, personal=personal)
         return Outcome(now.finished, personal, model, spent)
 
     @property
