@@ -63,4 +63,6 @@ def batch_values(settings: FederatedSettings, role: Role) -> int:
         optimiser, axes, channels = training.denoiser_optimiser, 2, training.denoiser.widths
         voxels = optimiser.crop**axes
         channels = (max(channels[0], training.denoiser.condition_channels + 1), *channels[1:])
-    return optimiser.batch * max(-(-voxels // 2 ** (axes * level)) * width for level, width in enumerate(channels))
+    layers = (-(-voxels // 2 ** (axes * level)) * width for level, width in enumerate(channels))
+    largest: int = optimiser.batch * max(layers)
+    return largest

@@ -184,9 +184,11 @@ def test_the_largest_layer_of_a_step_is_the_one_that_the_networks_make() -> None
         network = task.network_of(plan, role, {})
         for module in network.modules():
             module.register_forward_hook(
-                lambda _m, _i, out, role=role: seen.update({role: max(seen.get(role, 0), out.numel())})
-                if isinstance(out, torch.Tensor) and out.ndim > 2
-                else None
+                lambda _m, _i, out, role=role: (
+                    seen.update({role: max(seen.get(role, 0), out.numel())})
+                    if isinstance(out, torch.Tensor) and out.ndim > 2
+                    else None
+                )
             )
         network(*given)
     assert {role: batch_values(plan, role) for role in inputs} == seen

@@ -148,7 +148,9 @@ def run_options(command: list[str]) -> str:
 def test_run_and_resume_name_the_folder_and_remember_flowers_number(
     pet_pipeline: Call, coordinator: Path, flwr: Flwr
 ) -> None:
-    status, _, _ = pet_pipeline("federated", "run", coordinator, "two", "--config", "tiny-federated", "--set", "quorum=3")
+    status, _, _ = pet_pipeline(
+        "federated", "run", coordinator, "two", "--config", "tiny-federated", "--set", "quorum=3"
+    )
     place = coordinator / "runs" / "two"
     assert status == 0
     assert yaml.safe_load((place / "plan.yaml").read_text())["quorum"] == 3
