@@ -19,6 +19,7 @@ from pet_pipeline.federated import deployment, simulation
 from pet_pipeline.federated.audit import read_audit
 from pet_pipeline.federated.exchange import byte_count
 from pet_pipeline.federated.rounds import Coordinator
+from pet_pipeline.federated.site import read_site
 from pet_pipeline.federated.task import start_weights
 
 COHORTS = {"site-a": range(4), "site-b": range(10, 13)}
@@ -184,6 +185,15 @@ def site(tmp_path: Path) -> Path:
     (tmp_path / "site" / "site.yaml").write_text(yaml.safe_dump({**content, "device": "cpu"}))
     dump(settings("roles=[prior]"), tmp_path / "plan.yaml")
     return tmp_path / "site"
+
+
+@pytest.mark.parametrize("name", ["2024", "nan", "no"])
+def test_a_site_may_be_called_what_yaml_takes_for_something_else(pet_pipeline: Call, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "site"
+    options = ("--name", name, "--data", tmp_path / "manifest.tsv", "--server", "fed.example.org:443")
+    status, _, err = pet_pipeline("federated", "site", "keygen", folder, *options)
+    assert status == 0, err
+    assert read_site(folder / "site.yaml").name == name
 
 
 def test_a_dry_run_prints_every_array_that_would_leave_and_sends_nothing(
