@@ -1,6 +1,6 @@
 """The table of Fed-NDIF on three simulated sites, and what a federation costs.
 
-    python benchmarks/federated.py quality --output build/federated [--patients 16 16 4 --steps 400 --seeds 3]
+    python benchmarks/federated.py quality --output build/federated [--patients 16 16 4 --steps 200 --seeds 3]
     python benchmarks/federated.py cost [--megabytes 10 440]
     python benchmarks/federated.py overhead COORDINATOR/runs/RUN SITE_FOLDER...
 
@@ -10,9 +10,12 @@ of as many steps as all sites make together; one with shuffled NSTD (placebo), o
 (oracle). The four arms that differ in their views alone share the prior of Fed-NDIF. Scored on unseen patients of every
 site at 5, 10 and 20 % counts, against the noise-free truth. Called again, it goes on: what is trained or scored is
 not done again. Stops before an arm when `--cpu-hours` are spent. Prints Markdown; writes figures.json and cpu.json.
+The defaults (bodies of 40 to 64 slices) should take about 5 CPU-hours; the whole has not been run. Measured on a busy
+core: 1.1 s a step of the prior at 64 slices, so 0.7 s at the 40 here (16 of them for each of `--steps`, all arms and
+sites together), 0.31 s a step of a view (19 of them). Guessed: 6 s a scored image (243 a seed), 20 minutes for cohorts.
 
 `cost`: bytes, seconds and memory of one round with three sites, without training; server and site in a process each,
-which exchange what Flower would carry as files.
+which exchange what Flower would carry as files. Seconds are of the processor, in brackets those of the clock.
 
 `overhead`: what Flower's processes and polling took, from the audit logs of a finished run between real processes.
 """
@@ -352,8 +355,9 @@ COST_ORDER, COST_REPLY = "order", "reply"
 
 def cost(args: argparse.Namespace) -> None:
     """Bytes, seconds and memory of one round without training, at each size of weights."""
-    print("| weights, MB | bytes a round and site | server: own, Flower's packing, s | site: the same, s | ", end="")
-    print("peak memory of server, site, MB |\n|---|---|---|---|---|")
+    print(f"Load of the machine: {', '.join(f'{load:.1f}' for load in os.getloadavg())}\n")
+    headers = ("weights, MB", "bytes a round and site", "side", "our own, s", "Flower's packing, s", "peak memory, MB")
+    print(f"| {' | '.join(headers)} |\n|{'---|' * len(headers)}")
     for megabytes in args.megabytes:
         with TemporaryDirectory() as folder:
 
@@ -370,27 +374,25 @@ def cost(args: argparse.Namespace) -> None:
                     site_figures = json.loads(site.communicate()[0])
                 server_figures = json.loads(server.communicate("\n")[0])
             carried = sum(path.stat().st_size for path in Path(folder).glob("*/*"))
-        s, c = server_figures, site_figures
-        print(
-            f"| {megabytes:g} | {carried:,} | {s['own_s']:.2f}, {s['packing_s']:.2f} | {c['own_s']:.2f}, "
-            f"{c['packing_s']:.2f} | {s['peak_mb']:.0f}, {c['peak_mb']:.0f} (of it {s['base_mb']:.0f}, "
-            f"{c['base_mb']:.0f} before the first array) |",
-            flush=True,
-        )
+        for side, figures in (("server", server_figures), ("site", site_figures)):
+            spent = " | ".join(f"{figures[f'{k}_s']:.2f} ({figures[f'{k}_clock_s']:.2f})" for k in ("own", "packing"))
+            memory = f"{figures['peak_mb']:.0f} ({figures['base_mb']:.0f} before the first array)"
+            print(f"| {megabytes:g} | {carried:,} | {side} | {spent} | {memory} |", flush=True)
 
 
 class Clock:
     """Adds up the seconds of kinds of work."""
 
     def __init__(self) -> None:
-        self.total: dict[str, float] = {"own_s": 0.0, "packing_s": 0.0}
-        self._last = time.monotonic()
+        self.total = {"own_s": 0.0, "packing_s": 0.0, "own_clock_s": 0.0, "packing_clock_s": 0.0}
+        self._last = time.process_time(), time.monotonic()
 
     def charge(self, kind: str | None) -> None:
-        """Charge what passed since the last call to a kind of work, or to none."""
-        now = time.monotonic()
+        """Charge what passed since the last call to a kind of work, or to none: of the processor, and of the clock."""
+        now = time.process_time(), time.monotonic()
         if kind is not None:
-            self.total[kind] += now - self._last
+            self.total[f"{kind}_s"] += now[0] - self._last[0]
+            self.total[f"{kind}_clock_s"] += now[1] - self._last[1]
         self._last = now
 
 
@@ -410,23 +412,23 @@ def cost_of_server(folder: Path, plan: FederatedSettings, megabytes: float) -> d
     clock = Clock()
     order = Order("cost", "train", 0, 0, plan, weights)
     record = codec.encode_order(order)
-    clock.charge("own_s")
+    clock.charge("own")
     pack(record, folder / COST_ORDER)
     del record
-    clock.charge("packing_s")
+    clock.charge("packing")
     print("sent", flush=True)
     input()
     clock.charge(None)
     replies = {}
     for site in SITES:
         record = unpack(folder / COST_REPLY)
-        clock.charge("packing_s")
+        clock.charge("packing")
         reply = codec.decode_reply(record, site.name)
         assert checks.objection(reply, order) is None
         digest(reply.weights)  # for the audit log
         replies[site.name] = reply.weights
         del record
-        clock.charge("own_s")
+        clock.charge("own")
     assert not checks.outliers(weights, replies, plan.max_norm_ratio)
     change = aggregation.mean_change(weights, replies, dict.fromkeys(replies, 1.0))
     current, _ = aggregation.step(plan.server, weights, change, {}, 0)
@@ -434,7 +436,7 @@ def cost_of_server(folder: Path, plan: FederatedSettings, megabytes: float) -> d
     state.save(state.State("cost", 0, current=current, best=current), folder)
     for path in folder.glob("*.*"):
         path.unlink()
-    clock.charge("own_s")
+    clock.charge("own")
     return clock.total
 
 
@@ -442,19 +444,19 @@ def cost_of_site(folder: Path, _plan: FederatedSettings, _megabytes: float) -> d
     """Take an order in, check it, send an answer; the change stands for the training, and is not counted."""
     clock = Clock()
     record = unpack(folder / COST_ORDER)
-    clock.charge("packing_s")
+    clock.charge("packing")
     order = codec.decode_order(record)
     del record
     check_limits(order, SiteSettings(name="site", manifest=Path("none")))
     basis = order.basis
-    clock.charge("own_s")
+    clock.charge("own")
     new = {name: array * np.float32(1.001) for name, array in order.weights.items()}
     clock.charge(None)
     digest(new)  # for the audit log
     record = codec.encode_reply(Reply("site", order.name, basis, new, 10, {}))
-    clock.charge("own_s")
+    clock.charge("own")
     pack(record, folder / COST_REPLY)
-    clock.charge("packing_s")
+    clock.charge("packing")
     return clock.total
 
 
@@ -513,15 +515,17 @@ def main() -> None:
     one.add_argument("--output", type=Path, required=True)
     one.add_argument("--config", default="federated-demo")
     one.add_argument("--patients", type=int, nargs=3, default=[16, 16, 4], help="of each site; a quarter are watched")
-    one.add_argument("--test", type=int, default=4, help="unseen patients of each site")
-    one.add_argument("--steps", type=int, default=400, help="at each site, of the prior and of each view")
+    one.add_argument("--test", type=int, default=3, help="unseen patients of each site")
+    one.add_argument("--steps", type=int, default=200, help="at each site, of the prior and of each view")
     one.add_argument("--local-steps", type=int, default=50)
     one.add_argument("--personal-steps", type=int, default=100)
     one.add_argument("--views", nargs="+", default=["axial"])
     one.add_argument("--seeds", type=int, default=3)
     one.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    one.add_argument("--set", nargs="*", default=[], help="key=value of every plan")
-    one.add_argument("--phantom", nargs="*", default=[], help="key=value of every cohort, e.g. phantom.slices=[16,24]")
+    one.add_argument(
+        "--set", nargs="*", default=["training.prior_optimiser.patch=[72, 56, 40]"], help="key=value of every plan"
+    )
+    one.add_argument("--phantom", nargs="*", default=["phantom.slices=[40, 64]"], help="key=value of every cohort")
     one.add_argument("--cpu-hours", type=float, default=6.0, help="no arm is begun once so many are spent")
     one.set_defaults(run=quality)
     two = verbs.add_parser("cost")
