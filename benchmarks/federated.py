@@ -1,50 +1,68 @@
 """The table of Fed-NDIF on three simulated sites, and what a federation costs.
 
-    python benchmarks/federated.py quality --output build/federated [--patients 16 16 4 --steps 600 --seeds 3]
+    python benchmarks/federated.py quality --output build/federated [--patients 16 16 4 --steps 200 --seeds 3]
     python benchmarks/federated.py cost [--megabytes 10 440]
+    python benchmarks/federated.py overhead COORDINATOR/runs/RUN SITE_FOLDER...
 
 `quality`: three sites that differ in scanner, counts and number of patients, the last one small. Every arm makes the
-same number of steps at a site (the U-Net those of prior and views together); one with shuffled NSTD (placebo), one told
-the noise level of the true dose (oracle). Scored on unseen patients of every site at 5, 10 and 20 % counts, against the
-noise-free truth. A killed run goes on when called again. Prints Markdown; writes figures.json.
+same number of steps at a site (the U-Net those of prior and views together), and one row more the centralised training
+of as many steps as all sites make together; one with shuffled NSTD (placebo), one told the noise level of the true dose
+(oracle). The four arms that differ in their views alone share the prior of Fed-NDIF. Scored on unseen patients of every
+site at 5, 10 and 20 % counts, against the noise-free truth. Called again, it goes on: what is trained or scored is
+not done again. Stops before an arm when `--cpu-hours` are spent. Prints Markdown; writes figures.json and cpu.json.
+The defaults (bodies of 40 to 64 slices) should take about 5 CPU-hours; the whole has not been run. Measured on a busy
+core: 1.1 s a step of the prior at 64 slices, so 0.7 s at the 40 here (16 of them for each of `--steps`, all arms and
+sites together), 0.31 s a step of a view (19 of them). Guessed: 6 s a scored image (243 a seed), 20 minutes for cohorts.
 
-`cost`: bytes, seconds and memory of one round of our own code, without training and without Flower's processes.
+`cost`: bytes, seconds and memory of one round with three sites, without training; server and site in a process each,
+which exchange what Flower would carry as files. Seconds are of the processor, in brackets those of the clock.
+
+`overhead`: what Flower's processes and polling took, from the audit logs of a finished run between real processes.
 """
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
 from pet_pipeline.cli.console import bars, progress
-from pet_pipeline.configs.federated import FederatedSettings
+from pet_pipeline.configs.federated import FederatedSettings, SiteSettings
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.data.files import write_json
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import read
-from pet_pipeline.evaluation.case import BODY, score_case
+from pet_pipeline.evaluation.case import BODY, LESIONS, Row, score_case
 from pet_pipeline.evaluation.liver import MEASURES
 from pet_pipeline.evaluation.statistics import describe, paired_difference
 from pet_pipeline.federated import aggregation, checks, codec, simulation, state
-from pet_pipeline.federated.exchange import Order, Reply, Weights, byte_count
+from pet_pipeline.federated.audit import read_audit
+from pet_pipeline.federated.exchange import Order, Reply, Weights, digest
+from pet_pipeline.federated.limits import check_limits
 from pet_pipeline.federated.rounds import Coordinator
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.pairing import Pair
 from pet_pipeline.inference.scoring import load_pair
 from pet_pipeline.inference.translator import Translator
-from pet_pipeline.models.memory import host_peak_mb, reset_peak
+from pet_pipeline.models.memory import host_peak_mb
 from pet_pipeline.seeding import generator
 from pet_pipeline.simulation.cohort import simulate_cohort
 from pet_pipeline.training.noise_levels import nstd_of_dose
 
 DOSES = (5.0, 10.0, 20.0)
 METRICS = ("psnr", "nmse", "ssim")
+RECOVERIES = ("suv_max_recovery", "suv_peak_recovery")
+COUNTS = ("conspicuous", "lost", "false_foci")
 EVERYWHERE = "all"
 
 
@@ -68,7 +86,7 @@ TEST_OFFSET = 500
 """Added to a site's patient numbers for those it never trains on."""
 
 LOCAL, UNET, PLAIN, GLOBAL, TUNED = "local only", "FedAvg U-Net", "FedAvg diffusion", "Fed-NDIF", "Fed-NDIF fine-tuned"
-CENTRAL, PLACEBO, ORACLE = "centralised", "placebo", "oracle"
+CENTRAL, CENTRAL_LONG, PLACEBO, ORACLE = "centralised", "centralised, steps of all", "placebo", "oracle"
 
 ARMS: Mapping[str, Sequence[str]] = {
     LOCAL: (),
@@ -76,10 +94,14 @@ ARMS: Mapping[str, Sequence[str]] = {
     PLAIN: ("training.denoiser.noise_embedding=false",),
     GLOBAL: (),
     CENTRAL: (),
+    CENTRAL_LONG: (),
     PLACEBO: ("training.noise_level.given=shuffled",),
     ORACLE: ("training.noise_level.given=dose",),
 }
 """Arm -> what it changes in the plan; fine-tuned models come with Fed-NDIF."""
+
+SAME_PRIOR = (PLAIN, PLACEBO, ORACLE)
+"""Arms that differ from Fed-NDIF in the views' phase alone: they take its prior over."""
 
 Figures = dict[str, dict[str, dict[str, float]]]
 """Arm -> metric -> `site/patient/dose/seed` -> value."""
@@ -105,7 +127,7 @@ def cohort(site: SiteCohort, patients: int, folder: Path, changes: Sequence[str]
 
 def plan_of(arm: str, args: argparse.Namespace, seed: int) -> FederatedSettings:
     """The plan of an arm: the same number of steps at every site."""
-    fast = args.steps
+    fast = args.steps * (len(SITES) if arm == CENTRAL_LONG else 1)
     together = fast * (1 + len(args.views)) if arm == UNET else fast
     return load(
         FederatedSettings,
@@ -116,41 +138,55 @@ def plan_of(arm: str, args: argparse.Namespace, seed: int) -> FederatedSettings:
             f"training.prior_optimiser.steps={together}",
             f"training.denoiser_optimiser.steps={fast}",
             # Alone there is nobody to meet: one leg, whose optimiser never starts anew.
-            f"local_steps={together if arm in (LOCAL, CENTRAL) else args.local_steps}",
+            f"local_steps={together if arm in (LOCAL, CENTRAL, CENTRAL_LONG) else args.local_steps}",
             f"personal_steps={args.personal_steps if arm == GLOBAL else 0}",
-            f"quorum={1 if arm in (LOCAL, CENTRAL) else len(SITES)}",
+            f"quorum={1 if arm in (LOCAL, CENTRAL, CENTRAL_LONG) else len(SITES)}",
             *args.set,
             *ARMS[arm],
         ],
     )
 
 
-def train(manifests: Mapping[str, Manifest], plan: FederatedSettings, folder: Path) -> Path:
-    """The global model of a federation, trained or found trained."""
+def train(
+    manifests: Mapping[str, Manifest], plan: FederatedSettings, folder: Path, prior_of: Path | None = None
+) -> Path:
+    """The global model of a federation, trained or found trained; the prior of another run is taken over if given."""
     model = folder / "model"
     if not (folder / "done").is_file():
         with bars(dict.fromkeys(manifests, float(simulation.steps_a_site(plan)))) as tick:
             sites = simulation.make_sites(manifests, folder / "sites", plan, workers=2, tick=tick)
-            Coordinator(plan, simulation.InProcessFleet(sites), folder).run(resume=True)
+            coordinator = Coordinator(plan, simulation.InProcessFleet(sites), folder)
+            if prior_of is not None and not (folder / "state.json").is_file():
+                finished = state.load(prior_of).finished
+                coordinator.take_over({name: array for name, array in finished.items() if name.startswith("prior/")})
+            coordinator.run(resume=True)
         (folder / "done").touch()
     return model
 
 
 def models_of(arm: str, train_on: Mapping[str, Manifest], args: argparse.Namespace, seed: int) -> dict[str, Path]:
     """Site -> the model that it would use in this arm."""
-    plan, folder = plan_of(arm, args, seed), args.output / f"seed{seed}" / arm.replace(" ", "-").lower()
+    plan, folder = plan_of(arm, args, seed), folder_of(arm, args, seed)
     if arm == LOCAL:
         return {name: train({name: manifest}, plan, folder / name) for name, manifest in train_on.items()}
-    if arm == CENTRAL:
+    if arm in (CENTRAL, CENTRAL_LONG):
         cases = tuple(case for manifest in train_on.values() for case in manifest.cases)
         together = {"together": Manifest(args.output.resolve(), cases)}
         return dict.fromkeys(train_on, train(together, plan, folder))
-    return dict.fromkeys(train_on, train(train_on, plan, folder))
+    prior_of = None
+    if arm in SAME_PRIOR:
+        prior_of = train(train_on, plan_of(GLOBAL, args, seed), folder_of(GLOBAL, args, seed)).parent
+    return dict.fromkeys(train_on, train(train_on, plan, folder, prior_of))
+
+
+def folder_of(arm: str, args: argparse.Namespace, seed: int) -> Path:
+    """Where an arm is trained."""
+    return Path(args.output / f"seed{seed}" / arm.replace(",", "").replace(" ", "-").lower())
 
 
 def tuned_models(args: argparse.Namespace, seed: int) -> dict[str, Path]:
     """Site -> its own model after Fed-NDIF."""
-    folder = args.output / f"seed{seed}" / GLOBAL.lower() / "sites"
+    folder = folder_of(GLOBAL, args, seed) / "sites"
     return {site.name: next((folder / site.name).glob("*/model")) for site in SITES}
 
 
@@ -165,10 +201,31 @@ def score(arm: str, model: Path, manifest: Manifest, seed: int, figures: Figures
         made = translator.translate(volume, TranslateOptions(nstd=noise), case.case_id).volume.data
         assert case.noise_free is not None
         _, truth, _ = load_pair(Pair(case.case_id, case.participant_id, case.noise_free, case.noise_free, case.labels))
-        for row in score_case(case.case_id, arm, made, truth):
-            if row.region == BODY and row.metric in METRICS:
-                key = f"{case.site}/{case.participant_id}/{case.dose:g}/{seed}"
-                figures.setdefault(arm, {}).setdefault(row.metric, {})[key] = row.value
+        key = key_of(case, seed)
+        for metric, value in summary(score_case(case.case_id, arm, made, truth)).items():
+            figures.setdefault(arm, {}).setdefault(metric, {})[key] = value
+
+
+def key_of(case: Case, seed: int) -> str:
+    """The name of a case's figures."""
+    return f"{case.site}/{case.participant_id}/{case.dose:g}/{seed}"
+
+
+def summary(rows: Sequence[Row]) -> dict[str, float]:
+    """The figures of a case that are kept: of the body, the mean over its lesions, counts of lesions and foci."""
+    kept = {row.metric: row.value for row in rows if row.region == BODY and row.metric in METRICS}
+    kept |= {row.metric: row.value for row in rows if row.region == LESIONS and row.metric in COUNTS}
+    for metric in RECOVERIES:
+        values = [row.value for row in rows if row.region.startswith("lesion:") and row.metric == metric]
+        if values:
+            kept[metric] = float(np.mean(values))
+    return kept
+
+
+def is_scored(names: Sequence[str], test_on: Mapping[str, Manifest], seed: int, figures: Figures) -> bool:
+    """Whether every case of every site has its figures already."""
+    keys = {key_of(case, seed) for manifest in test_on.values() for case in manifest.cases}
+    return all(keys <= figures.get(name, {}).get("psnr", {}).keys() for name in names)
 
 
 def noise_told(arm: str, index: int, manifest: Manifest, seed: int) -> float | None:
@@ -220,6 +277,17 @@ def print_tables(figures: Figures) -> None:
     for arm, metrics in figures.items():
         means = [float(np.mean(list(by_patient(metrics[metric], EVERYWHERE).values()))) for metric in METRICS]
         print(f"| {arm} | {means[0]:.2f} | {means[1]:.4f} | {means[2]:.4f} | {spread_of_seeds(metrics['psnr']):.2f} |")
+    print("\nLesions: mean over patients; lost of those conspicuous in the truth; false foci a case\n")
+    print("| arm | SUVmax recovery | SUVpeak recovery | lost | false foci |\n|---|---|---|---|---|")
+    for arm, metrics in figures.items():
+        means = [
+            f"{np.mean(list(by_patient(metrics[one], EVERYWHERE).values())):.2f}" if metrics.get(one) else "-"
+            for one in RECOVERIES
+        ]
+        totals = {one: sum(metrics.get(one, {}).values()) for one in COUNTS}
+        foci = totals["false_foci"] / max(len(metrics["psnr"]), 1)
+        lost = f"{totals['lost']:.0f} of {totals['conspicuous']:.0f}"
+        print(f"| {arm} | {' | '.join(means)} | {lost} | {foci:.2f} |")
     if TUNED not in figures:
         return
     print(f"\nPaired, patient by patient: {TUNED} minus each, PSNR dB [95 % interval]\n")
@@ -240,50 +308,204 @@ def quality(args: argparse.Namespace) -> None:
     cohorts = args.output / "cohorts"
     train_on = {s.name: cohort(s, numbers[s.name], cohorts / s.name, args.phantom, test=False) for s in SITES}
     test_on = {s.name: cohort(s, args.test, cohorts / f"{s.name}-test", args.phantom, test=True) for s in SITES}
-    figures: Figures = {}
+    figures: Figures = read_json(args.output / "figures.json")
+    spent: dict[str, float] = read_json(args.output / "cpu.json")
+    spent["cohorts"] = spent.get("cohorts", 0.0) + processor_s()
     for seed in range(args.seeds):
         for arm in args.arms:
-            began = time.process_time()
-            trained = {arm: models_of(arm, train_on, args, seed)}
-            if arm == GLOBAL and args.personal_steps:
-                trained[TUNED] = tuned_models(args, seed)
-            for name, models in trained.items():
-                for site, model in models.items():
-                    score(name, model, test_on[site], seed, figures)
-            print(f"<!-- seed {seed}, {arm}: {time.process_time() - began:.0f} s of processor time -->", flush=True)
-            write_json(args.output / "figures.json", figures)
+            names = [arm, TUNED] if arm == GLOBAL and args.personal_steps else [arm]
+            if is_scored(names, test_on, seed, figures):
+                continue
+            if sum(spent.values()) >= args.cpu_hours * 3600:
+                print(
+                    f"<!-- {args.cpu_hours:g} CPU-hours are spent: not done are seed {seed}, {arm} and what follows -->"
+                )
+                print_tables(figures)
+                return
+            began = processor_s()
+            try:
+                trained = {arm: models_of(arm, train_on, args, seed)}
+                if len(names) > 1:
+                    trained[TUNED] = tuned_models(args, seed)
+                for name, models in trained.items():
+                    for site, model in models.items():
+                        score(name, model, test_on[site], seed, figures)
+                write_json(args.output / "figures.json", figures)
+            finally:
+                key = f"seed {seed}, {arm}"
+                spent[key] = spent.get(key, 0.0) + processor_s() - began
+                write_json(args.output / "cpu.json", spent)
+            print(f"<!-- {key}: {spent[key]:.0f} s of processor time -->", flush=True)
+    print(f"<!-- {sum(spent.values()) / 3600:.2f} CPU-hours in all -->\n")
     print_tables(figures)
+
+
+def processor_s() -> float:
+    """Processor time of this process and its ended children."""
+    return sum(os.times()[:4])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What an earlier call wrote; nothing where there was none."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+COST_ORDER, COST_REPLY = "order", "reply"
 
 
 def cost(args: argparse.Namespace) -> None:
     """Bytes, seconds and memory of one round without training, at each size of weights."""
-    import torch
-
-    print("| weights, MB | bytes a site and round | server, s | site, s | peak memory, MB |\n|---|---|---|---|---|")
+    print(f"Load of the machine: {', '.join(f'{load:.1f}' for load in os.getloadavg())}\n")
+    headers = ("weights, MB", "bytes a round and site", "side", "our own, s", "Flower's packing, s", "peak memory, MB")
+    print(f"| {' | '.join(headers)} |\n|{'---|' * len(headers)}")
     for megabytes in args.megabytes:
-        reset_peak(torch.device("cpu"))
-        rng = np.random.default_rng(0)
-        count = int(megabytes * 1e6 / 4 / 20)
-        weights: Weights = {f"prior/{n}": rng.normal(size=count).astype(np.float32) for n in range(20)}
-        plan = load(FederatedSettings, args.config)
-        order = Order("cost", "train", 0, 0, plan, weights)
-        began = time.monotonic()
-        received = codec.decode_order(codec.encode_order(order))
-        new = {name: array * np.float32(1.001) for name, array in received.weights.items()}
-        answers = [Reply(site.name, order.name, received.basis, new, 10, {}) for site in SITES]
-        site_s = time.monotonic() - began
-        began = time.monotonic()
-        replies = {one.site: codec.decode_reply(codec.encode_reply(one), one.site) for one in answers}
-        assert all(checks.objection(reply, order) is None for reply in replies.values())
-        given = {site: reply.weights for site, reply in replies.items()}
-        assert not checks.outliers(weights, given, plan.max_norm_ratio)
-        change = aggregation.mean_change(weights, given, dict.fromkeys(given, 1.0))
-        current, _ = aggregation.step(plan.server, weights, change, {}, 0)
         with TemporaryDirectory() as folder:
-            state.save(state.State("cost", 0, current=current, best=current), Path(folder))
-        server_s = time.monotonic() - began
-        both_ways = 2 * byte_count(weights)
-        print(f"| {megabytes:g} | {both_ways:,} | {server_s:.2f} | {site_s:.2f} | {host_peak_mb():.0f} |")
+
+            def begin(part: str, folder: str = folder, megabytes: float = megabytes) -> "subprocess.Popen[str]":
+                return subprocess.Popen(
+                    [sys.executable, __file__, "cost-part", part, folder, str(megabytes), "--config", args.config],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                )  # fmt: skip
+
+            with begin("server") as server:
+                assert server.stdout is not None
+                server.stdout.readline()  # the order is written
+                with begin("site") as site:
+                    site_figures = json.loads(site.communicate()[0])
+                server_figures = json.loads(server.communicate("\n")[0])
+            carried = sum(path.stat().st_size for path in Path(folder).glob("*/*"))
+        for side, figures in (("server", server_figures), ("site", site_figures)):
+            spent = " | ".join(f"{figures[f'{k}_s']:.2f} ({figures[f'{k}_clock_s']:.2f})" for k in ("own", "packing"))
+            memory = f"{figures['peak_mb']:.0f} ({figures['base_mb']:.0f} before the first array)"
+            print(f"| {megabytes:g} | {carried:,} | {side} | {spent} | {memory} |", flush=True)
+
+
+class Clock:
+    """Adds up the seconds of kinds of work."""
+
+    def __init__(self) -> None:
+        self.total = {"own_s": 0.0, "packing_s": 0.0, "own_clock_s": 0.0, "packing_clock_s": 0.0}
+        self._last = time.process_time(), time.monotonic()
+
+    def charge(self, kind: str | None) -> None:
+        """Charge what passed since the last call to a kind of work, or to none: of the processor, and of the clock."""
+        now = time.process_time(), time.monotonic()
+        if kind is not None:
+            self.total[f"{kind}_s"] += now[0] - self._last[0]
+            self.total[f"{kind}_clock_s"] += now[1] - self._last[1]
+        self._last = now
+
+
+def cost_part(args: argparse.Namespace) -> None:
+    """One side of a round, in a process of its own; prints its figures."""
+    base = host_peak_mb()
+    plan = load(FederatedSettings, args.config)
+    figures = (cost_of_server if args.part == "server" else cost_of_site)(args.folder, plan, args.megabytes)
+    print(json.dumps({**figures, "peak_mb": host_peak_mb(), "base_mb": base}))
+
+
+def cost_of_server(folder: Path, plan: FederatedSettings, megabytes: float) -> dict[str, float]:
+    """Send an order, wait for a line, take three replies in, aggregate, save."""
+    rng = np.random.default_rng(0)
+    count = int(megabytes * 1e6 / 4 / 20)
+    weights: Weights = {f"prior/{n}": rng.standard_normal(count, dtype=np.float32) for n in range(20)}
+    clock = Clock()
+    order = Order("cost", "train", 0, 0, plan, weights)
+    record = codec.encode_order(order)
+    clock.charge("own")
+    pack(record, folder / COST_ORDER)
+    del record
+    clock.charge("packing")
+    print("sent", flush=True)
+    input()
+    clock.charge(None)
+    replies = {}
+    for site in SITES:
+        record = unpack(folder / COST_REPLY)
+        clock.charge("packing")
+        reply = codec.decode_reply(record, site.name)
+        assert checks.objection(reply, order) is None
+        digest(reply.weights)  # for the audit log
+        replies[site.name] = reply.weights
+        del record
+        clock.charge("own")
+    assert not checks.outliers(weights, replies, plan.max_norm_ratio)
+    change = aggregation.mean_change(weights, replies, dict.fromkeys(replies, 1.0))
+    current, _ = aggregation.step(plan.server, weights, change, {}, 0)
+    digest(current)
+    state.save(state.State("cost", 0, current=current, best=current), folder)
+    for path in folder.glob("*.*"):
+        path.unlink()
+    clock.charge("own")
+    return clock.total
+
+
+def cost_of_site(folder: Path, _plan: FederatedSettings, _megabytes: float) -> dict[str, float]:
+    """Take an order in, check it, send an answer; the change stands for the training, and is not counted."""
+    clock = Clock()
+    record = unpack(folder / COST_ORDER)
+    clock.charge("packing")
+    order = codec.decode_order(record)
+    del record
+    check_limits(order, SiteSettings(name="site", manifest=Path("none")))
+    basis = order.basis
+    clock.charge("own")
+    new = {name: array * np.float32(1.001) for name, array in order.weights.items()}
+    clock.charge(None)
+    digest(new)  # for the audit log
+    record = codec.encode_reply(Reply("site", order.name, basis, new, 10, {}))
+    clock.charge("own")
+    pack(record, folder / COST_REPLY)
+    clock.charge("packing")
+    return clock.total
+
+
+def pack(record: Any, folder: Path) -> None:
+    """Write a record's objects as Flower would send them."""
+    from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
+    folder.mkdir()
+    for name, one in get_all_nested_objects(record).items():
+        (folder / name).write_bytes(one.deflate())
+    (folder.parent / f"{folder.name}.root").write_text(record.object_id, encoding="utf-8")
+
+
+def unpack(folder: Path) -> Any:
+    """Read what `pack` wrote."""
+    from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+
+    root = (folder.parent / f"{folder.name}.root").read_text(encoding="utf-8")
+    return inflate_object_from_contents(root, {path.name: path.read_bytes() for path in folder.iterdir()})
+
+
+def overhead(args: argparse.Namespace) -> None:
+    """What passed between asking a site and its work, and between its work and the answer's arrival."""
+    asked: dict[str, float] = {}
+    arrived: dict[tuple[str, str], float] = {}
+    for event in read_audit(args.run_folder / "audit.jsonl"):
+        if event["event"] == "asked":
+            asked[event["order"]] = _seconds(event)
+        elif event["event"] == "reply":
+            arrived[event["site"], event["order"]] = _seconds(event)
+    there, work, back = [], [], []
+    for folder in args.sites:
+        for event in read_audit(folder / "work" / "audit.jsonl"):
+            end = arrived.get((folder.name, event["order"]))
+            if event["event"] == "answered" and end is not None and event["order"] in asked:
+                there.append(_seconds(event) - event["seconds"] - asked[event["order"]])
+                work.append(event["seconds"])
+                back.append(end - _seconds(event))
+    print(f"{len(work)} messages; median [least, most] seconds\n\n| part | s |\n|---|---|")
+    for name, values in (
+        ("asked -> the site's code runs: polling, a new process, its imports", there),
+        ("the site's own work", work),
+        ("done -> the server has the answer: sending, polling", back),
+    ):
+        print(f"| {name} | {np.median(values):.1f} [{min(values):.1f}, {max(values):.1f}] |")
+
+
+def _seconds(event: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(event["time"]).timestamp()
 
 
 def main() -> None:
@@ -293,20 +515,33 @@ def main() -> None:
     one.add_argument("--output", type=Path, required=True)
     one.add_argument("--config", default="federated-demo")
     one.add_argument("--patients", type=int, nargs=3, default=[16, 16, 4], help="of each site; a quarter are watched")
-    one.add_argument("--test", type=int, default=6, help="unseen patients of each site")
-    one.add_argument("--steps", type=int, default=600, help="at each site, of the prior and of each view")
+    one.add_argument("--test", type=int, default=3, help="unseen patients of each site")
+    one.add_argument("--steps", type=int, default=200, help="at each site, of the prior and of each view")
     one.add_argument("--local-steps", type=int, default=50)
-    one.add_argument("--personal-steps", type=int, default=150)
+    one.add_argument("--personal-steps", type=int, default=100)
     one.add_argument("--views", nargs="+", default=["axial"])
     one.add_argument("--seeds", type=int, default=3)
     one.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    one.add_argument("--set", nargs="*", default=[], help="key=value of every plan")
-    one.add_argument("--phantom", nargs="*", default=[], help="key=value of every cohort, e.g. phantom.slices=[16,24]")
+    one.add_argument(
+        "--set", nargs="*", default=["training.prior_optimiser.patch=[72, 56, 40]"], help="key=value of every plan"
+    )
+    one.add_argument("--phantom", nargs="*", default=["phantom.slices=[40, 64]"], help="key=value of every cohort")
+    one.add_argument("--cpu-hours", type=float, default=6.0, help="no arm is begun once so many are spent")
     one.set_defaults(run=quality)
     two = verbs.add_parser("cost")
     two.add_argument("--config", default="federated-demo")
     two.add_argument("--megabytes", type=float, nargs="+", default=[10.0, 440.0])
     two.set_defaults(run=cost)
+    part = verbs.add_parser("cost-part")
+    part.add_argument("part", choices=["server", "site"])
+    part.add_argument("folder", type=Path)
+    part.add_argument("megabytes", type=float)
+    part.add_argument("--config")
+    part.set_defaults(run=cost_part)
+    three = verbs.add_parser("overhead")
+    three.add_argument("run_folder", type=Path, help="COORDINATOR/runs/RUN")
+    three.add_argument("sites", type=Path, nargs="+", help="folders of sites, named as they were approved")
+    three.set_defaults(run=overhead)
     args = parser.parse_args()
     args.run(args)
 

@@ -144,26 +144,31 @@ def _flower_id(place: Path) -> str:
 
 
 def status(folder: Folder, name: Run, json: choices.Json = False) -> None:
-    """Show where a run stands, from the files that it writes."""
+    """Show where a run stands, from the files that it writes; at the end, what each site gained by its own model."""
     from pet_pipeline.cli.console import print_json, results
+    from pet_pipeline.cli.federated_table import print_gains
     from pet_pipeline.federated.audit import read_audit
 
     place = _existing(folder, name)
     events = read_audit(place / "audit.jsonl")
     rounds = [event for event in events if event["event"] == "round"]
+    end = next((event for event in reversed(events) if event["event"] == "finished"), None)
     facts: dict[str, Any] = {
         "run": name,
-        "finished": any(event["event"] == "finished" for event in events),
+        "finished": end is not None,
+        "stopped": events[-1]["reason"] if events and events[-1]["event"] == "stopped" else None,
         "rounds": len(rounds),
         "last": rounds[-1] if rounds else None,
         "refusals": sum(event["event"] == "refused" for event in events),
         "model": str(place / "model") if (place / "model").is_dir() else None,
     }
+    personal, epsilon = ((end or {}).get("personal") or {}, (end or {}).get("epsilon"))
     if json:
-        print_json(facts)
+        print_json({**facts, "personal": personal, "epsilon": epsilon})
         return
     for key, value in facts.items():
         results.print(f"{key}: {value}", highlight=False, markup=False, soft_wrap=True)
+    print_gains(personal, epsilon)
 
 
 def logs(

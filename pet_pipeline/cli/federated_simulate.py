@@ -24,14 +24,17 @@ def simulate(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished round.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that bring cases onto the model grid.")] = 2,
+    ray: Annotated[bool, typer.Option("--ray", help="Sites side by side, by Flower's own simulation on Ray.")] = False,
+    site_cpus: Annotated[int, typer.Option(min=1, help="--ray: cores that a site at work gets.")] = 1,
+    site_gpus: Annotated[float, typer.Option(min=0, help="--ray: GPUs that it gets; 0.5: two sites share one.")] = 0.0,
     json: choices.Json = False,
 ) -> None:
-    """Train one model over several sites in this process; no network, no Flower.
+    """Train one model over several sites in this process, without network and Flower; or, with --ray, over Flower.
 
     OUT/model is the global model; OUT/sites/SITE/RUN/model a site's own, fine-tuned, where personal_steps is not 0.
     """
     from pet_pipeline.cli.console import bars, messages, print_json, results
-    from pet_pipeline.cli.federated_table import print_outcome
+    from pet_pipeline.cli.federated_table import print_gains
     from pet_pipeline.configs.federated import FederatedSettings
     from pet_pipeline.configs.loading import load
     from pet_pipeline.data.manifest import Manifest
@@ -41,17 +44,25 @@ def simulate(
     plan = load(FederatedSettings, config, settings or [])
     manifests = simulation.assign_data([Manifest.load(path) for path in data], sites)
     messages.print(f"{len(manifests)} sites: {', '.join(sorted(manifests))}; settings {config}", highlight=False)
+
+    def report(line: str) -> None:
+        messages.print(line, highlight=False)
+
     with bars(dict.fromkeys(manifests, float(simulation.steps_a_site(plan)))) as tick:
-        fleet = simulation.InProcessFleet(
-            simulation.make_sites(manifests, output / "sites", plan, workers=workers, tick=tick)
-        )
+        if ray:
+            from pet_pipeline.federated import ray_simulation
 
-        def report(line: str) -> None:
-            messages.print(line, highlight=False)
-
-        outcome = Coordinator(plan, fleet, output, report).run(resume=resume)
+            share = ray_simulation.Share(site_cpus, site_gpus)
+            personal, epsilon = ray_simulation.run(
+                manifests, plan, output, workers=workers, share=share, resume=resume, tick=tick, report=report
+            )
+        else:
+            made = simulation.make_sites(manifests, output / "sites", plan, workers=workers, tick=tick)
+            outcome = Coordinator(plan, simulation.InProcessFleet(made), output, report).run(resume=resume)
+            personal, epsilon = outcome.personal, outcome.epsilon
+    model = None if plan.keep_local else output / "model"
     if json:
-        print_json({"model": outcome.model, "personal": outcome.personal, "epsilon": outcome.epsilon})
+        print_json({"model": model, "personal": personal, "epsilon": epsilon})
         return
-    print_outcome(outcome)
-    results.print(f"model: {outcome.model or 'none: each site has its own'}", highlight=False, soft_wrap=True)
+    print_gains(personal, epsilon)
+    results.print(f"model: {model or 'none: each site has its own'}", highlight=False, soft_wrap=True)

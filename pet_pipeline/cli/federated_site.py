@@ -20,13 +20,17 @@ def keygen(
     server: Annotated[str, typer.Option("--server", help="host:port of the coordinator.")],
 ) -> None:
     """Make a site's key pair and its site.yaml; send FOLDER/site.key.pub, and nothing else, to the coordinator."""
+    import re
+
     from pet_pipeline.cli.console import results
-    from pet_pipeline.configs.federated import SiteSettings
-    from pet_pipeline.configs.loading import dump, load
+    from pet_pipeline.configs.federated import SITE_NAME, SiteSettings
+    from pet_pipeline.configs.loading import dump
+    from pet_pipeline.errors import UsageError
     from pet_pipeline.federated.keys import make_site_key
 
-    given = {"name": name, "manifest": data.resolve(), "server": server}
-    settings = load(SiteSettings, None, [f"{key}={value}" for key, value in given.items()])
+    if not re.fullmatch(SITE_NAME, name):
+        raise UsageError(f"--name {name!r}: needed are letters, digits, dot, dash, underscore, at most 64")
+    settings = SiteSettings(name=name, manifest=data.resolve(), server=server)
     public = make_site_key(folder / "site.key")
     dump(settings, folder / "site.yaml")
     results.print(

@@ -1,26 +1,28 @@
 """The table at the end of a federated run: what each site gained by its own fine-tuning."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pet_pipeline.federated.rounds import Outcome
+from collections.abc import Mapping
 
 
-def print_outcome(outcome: "Outcome") -> None:
-    """Print the gain of every site and network on the site's own validation cases, and epsilon if privacy was on."""
+def print_gains(personal: Mapping[str, Mapping[str, float]], epsilon: float | None) -> None:
+    """Print the gain of every site and network on the site's own validation cases, and epsilon if privacy was on.
+
+    Args:
+        personal: site -> `before/ROLE/psnr_db` and `after/ROLE/psnr_db`; a site without validation cases has neither.
+        epsilon: spent; None without privacy.
+    """
     from rich.table import Table
     from rich.text import Text
 
     from pet_pipeline.cli.console import results
 
-    if outcome.epsilon is not None:
-        results.print(f"differential privacy of sites: epsilon {outcome.epsilon:.2f}", highlight=False)
-    if not outcome.personal:
+    if epsilon is not None:
+        results.print(f"differential privacy of sites: epsilon {epsilon:.2f}", highlight=False)
+    if not personal:
         return
     table = Table(title="PSNR in the body on the site's own validation cases, dB")
     for header in ("site", "network", "global", "fine-tuned", "gain"):
         table.add_column(header, justify="left" if header in ("site", "network") else "right")
-    for site, figures in outcome.personal.items():
+    for site, figures in personal.items():
         roles = sorted(name.split("/")[1] for name in figures if name.startswith("before/") and "psnr" in name)
         for role in roles:
             before, after = (figures[f"{when}/{role}/psnr_db"] for when in ("before", "after"))

@@ -10,6 +10,9 @@ from pet_pipeline.configs.schema import TrainingSettings, ViewName
 
 Role = Literal["prior", "axial", "coronal", "sagittal"]
 
+TaskName = Literal["prior", "madm", "ndif"]
+"""As `train` names what a model is for."""
+
 VIEWS: tuple[ViewName, ...] = ("axial", "coronal", "sagittal")
 
 SITE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -147,7 +150,14 @@ class SiteSettings(Settings):
     key: Path = Path("site.key")
     roles: tuple[Role, ...] = Field(("prior", *VIEWS), description="networks that may be trained here")
     max_steps: PositiveInt = Field(2000, description="local steps of one order at most")
-    max_parameters: PositiveInt = Field(200_000_000, description="of all networks of an order together")
+    tasks: tuple[TaskName, ...] = Field(("prior", "madm", "ndif"), description="what may be trained here")
+    max_parameters: PositiveInt = Field(200_000_000, description="of all networks of a run together")
+    max_batch_values: PositiveInt = Field(
+        100_000_000,
+        description="batch x voxels x channels of the largest layer in a training step; 4 bytes each, and memory holds "
+        "some dozens of such layers",
+    )
+    min_spacing_mm: PositiveFloat = Field(1.0, description="a model grid finer than this is refused")
     min_cases: PositiveInt = Field(10, description="with fewer training cases the site takes no part")
     min_sites: PositiveInt = Field(2, description="a run whose quorum is smaller is refused")
     require_privacy: bool = Field(False, description="refuse runs without differential privacy")

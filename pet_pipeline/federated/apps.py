@@ -13,15 +13,15 @@ from pet_pipeline.configs.federated import FederatedSettings
 from pet_pipeline.configs.loading import load
 from pet_pipeline.federated.codec import decode_order, encode_reply
 from pet_pipeline.federated.fleet import GridFleet
-from pet_pipeline.federated.rounds import Coordinator
+from pet_pipeline.federated.rounds import Coordinator, Report
 from pet_pipeline.federated.site import Site
 from pet_pipeline.types import Ticker
 
 SITE_FILE = "site-file"
 """Key of the node's configuration: the path of `site.yaml`."""
 
-FOLDER, RESUME, PLAN = "folder", "resume", "plan.yaml"
-"""Keys of a run's configuration, and the file in its folder that says what is to be trained."""
+FOLDER, RESUME, PLAN, PROGRESS = "folder", "resume", "plan.yaml", "progress.log"
+"""Keys of a run's configuration; files in its folder: what is to be trained, a line a round."""
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,17 @@ def coordinate(grid: Grid, context: Context) -> None:
     """Run or resume the plan in the folder that the run's configuration names."""
     folder = Path(str(context.run_config[FOLDER]))
     plan = load(FederatedSettings, folder / PLAN)
+    Coordinator(plan, GridFleet(grid), folder, reporter(folder)).run(resume=bool(context.run_config[RESUME]))
+
+
+def reporter(folder: Path) -> Report:
+    """Writes a run's lines into its folder."""
 
     def report(line: str) -> None:
-        with (folder / "progress.log").open("a", encoding="utf-8") as file:
+        with (folder / PROGRESS).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    Coordinator(plan, GridFleet(grid), folder, report).run(resume=bool(context.run_config[RESUME]))
+    return report
 
 
 @contextmanager

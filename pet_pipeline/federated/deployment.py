@@ -75,13 +75,7 @@ def write_coordinator(folder: Path, settings: ServerSettings) -> None:
         f'[superlink]\ndefault = "{CONNECTION}"\n[superlink.{CONNECTION}]\naddress = "{address}"\n'
         f'root-certificates = "{folder.resolve() / "ca.crt"}"\n',
     )
-    components = "".join(f'{name} = "{target}"\n' for name, target in COMPONENTS.items())
-    write_text(
-        folder / "bundle" / "pyproject.toml",
-        f'[project]\nname = "pet-pipeline-federated"\nversion = "{__version__}"\n'
-        f'[tool.flwr.app]\npublisher = "pet-pipeline"\n[tool.flwr.app.components]\n{components}'
-        '[tool.flwr.app.config]\nfolder = ""\nresume = false\n',
-    )
+    write_bundle(folder / "bundle", COMPONENTS, 'folder = ""\nresume = false\n')
     text = (resources.files("pet_pipeline.federated") / "deploy" / "nginx.conf").read_text(encoding="utf-8")
     values = {
         "SERVER_NAMES": " ".join(settings.hosts),
@@ -92,6 +86,17 @@ def write_coordinator(folder: Path, settings: ServerSettings) -> None:
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     write_text(folder / "nginx.conf", text)
+
+
+def write_bundle(folder: Path, components: Mapping[str, str], config: str) -> None:
+    """Write a bundle that holds no code, only the names of the apps installed here, and a run's options."""
+    lines = "".join(f'{name} = "{target}"\n' for name, target in components.items())
+    write_text(
+        folder / "pyproject.toml",
+        f'[project]\nname = "pet-pipeline-federated"\nversion = "{__version__}"\n'
+        f'[tool.flwr.app]\npublisher = "pet-pipeline"\n[tool.flwr.app.components]\n{lines}'
+        f"[tool.flwr.app.config]\n{config}",
+    )
 
 
 def read_coordinator(folder: Path) -> ServerSettings:
@@ -172,10 +177,11 @@ def supervise(commands: Mapping[str, Sequence[str]], env: Mapping[str, str], log
             time.sleep(0.5)
     finally:
         for process in running.values():
-            _end_group(process)
+            end_group(process)
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a group, and all of the group: asked first, killed after `STOP_S`."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)

@@ -77,14 +77,34 @@ class Coordinator:
         planned = privacy.check_budget(self.settings)
         claim(self.folder, self.settings, "federated", resume)
         now = self._begin(resume)
-        while not now.done:
-            now = self._next(now)
-            state.save(now, self.folder)
+        try:
+            while not now.done:
+                now = self._next(now)
+                state.save(now, self.folder)
+        except PetPipelineError as error:
+            self._audit.write("stopped", run=now.run, reason=str(error))
+            raise
         personal = self._personalise(now) if self.settings.personal_steps else {}
         spent = privacy.epsilon(self.settings.privacy, now.aggregates) if self.settings.privacy else None
         model = None if self.settings.keep_local else self._save_model(now)
-        self._audit.write("finished", run=now.run, epsilon=spent, epsilon_planned=planned)
+        self._audit.write("finished", run=now.run, epsilon=spent, epsilon_planned=planned, personal=personal)
         return Outcome(now.finished, personal, model, spent)
+
+    def take_over(self, finished: Weights) -> None:
+        """Record a new run whose first phase was learnt by another: `run` with `resume` begins with the second.
+
+        Args:
+            finished: the weights that the first phase ended with, names and shapes as it would have learnt them.
+
+        Raises:
+            UsageError: a run is there already.
+        """
+        if (self.folder / "state.json").is_file():
+            raise UsageError(f"{self.folder}: holds a run already; it cannot take over another's first phase")
+        claim(self.folder, self.settings, "federated", resume=True)
+        name = f"{self.folder.resolve().name}-{secrets.token_hex(4)}"
+        state.save(self._enter(State(run=name, seed=secrets.randbits(63), finished=finished), 1), self.folder)
+        self._audit.write("taken over", run=name, weights_sha256=digest(finished))
 
     @property
     def _audit(self) -> Audit:
@@ -217,6 +237,7 @@ class Coordinator:
         valid: dict[str, Reply] = {}
         if not orders:
             return valid
+        self._audit.write("asked", sites=sorted(orders), order=next(iter(orders.values())).name)
         for answer in self.fleet.ask(orders, self.settings.round_s):
             if isinstance(answer, Failure):
                 self._refuse(answer.site, answer.reason)

@@ -1,5 +1,6 @@
 """A federation on one machine: every site in this process, one after the other, without Flower."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -78,24 +79,36 @@ def make_sites(
     manifests: Mapping[str, Manifest], folder: Path, settings: FederatedSettings, *, workers: int, tick: NamedTicker
 ) -> dict[str, Site]:
     """Sites for a simulation, each with a folder and a manifest of its own below `folder`; they permit everything."""
-    sites = {}
+    return {
+        name: Site(limits, on_bar(name, tick))
+        for name, limits in site_settings(manifests, folder, settings, workers=workers).items()
+    }
+
+
+def site_settings(
+    manifests: Mapping[str, Manifest], folder: Path, settings: FederatedSettings, *, workers: int
+) -> dict[str, SiteSettings]:
+    """What the sites of a simulation permit, which is everything; their folders and manifests are made."""
+    made = {}
     for name, manifest in manifests.items():
         root = folder / name
         root.mkdir(parents=True, exist_ok=True)
         manifest.save(root / "manifest.tsv")
-        limits = SiteSettings(
+        made[name] = SiteSettings(
             name=name,
             manifest=root / "manifest.tsv",
             work=root,
             max_steps=max(settings.local_steps, settings.personal_steps),
             min_cases=1,
             min_sites=1,
+            max_parameters=sys.maxsize,
+            max_batch_values=sys.maxsize,
+            min_spacing_mm=sys.float_info.min,
             device=settings.training.device,
             precision=settings.training.precision,
             workers=workers,
         )
-        sites[name] = Site(limits, _of_site(name, tick))
-    return sites
+    return made
 
 
 def steps_a_site(settings: FederatedSettings) -> int:
@@ -104,7 +117,7 @@ def steps_a_site(settings: FederatedSettings) -> int:
     return learning + settings.personal_steps * len(settings.phases[-1])
 
 
-def _of_site(name: str, tick: NamedTicker) -> Progress:
+def on_bar(name: str, tick: NamedTicker) -> Progress:
     """Progress of a site's work: training steps move its bar, all else only its note."""
 
     @contextmanager

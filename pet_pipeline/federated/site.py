@@ -1,13 +1,11 @@
 """A site: takes orders within its own limits, does them on its own data, and writes down what left the house."""
 
 import logging
-import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pet_pipeline.configs.federated import FederatedSettings, Role, SiteSettings
+from pet_pipeline.configs.federated import FederatedSettings, SiteSettings
 from pet_pipeline.configs.loading import as_yaml, load
 from pet_pipeline.data.files import write_text
 from pet_pipeline.data.manifest import Manifest
@@ -15,6 +13,7 @@ from pet_pipeline.errors import UsageError
 from pet_pipeline.federated import task
 from pet_pipeline.federated.audit import Audit
 from pet_pipeline.federated.exchange import SIMULATED, Order, Reply, Weights, byte_count, digest
+from pet_pipeline.federated.limits import check_limits
 from pet_pipeline.federated.privacy import clipped
 from pet_pipeline.models.devices import Compute, choose
 from pet_pipeline.models.memory import keep_freed_memory
@@ -205,38 +204,6 @@ def read_site(path: Path) -> SiteSettings:
     return settings.model_copy(
         update={name: root / getattr(settings, name) for name in ("manifest", "work", "ca", "key")}
     )
-
-
-def check_limits(order: Order, limits: SiteSettings) -> None:
-    """Hold an order against a site's own limits.
-
-    Raises:
-        UsageError: it asks for more; the message names the limit in `site.yaml`.
-    """
-    settings = order.settings
-
-    def refuse(limit: str, asked: object) -> None:
-        raise UsageError(f"{limits.name} permits {limit}={getattr(limits, limit)}, the order asks for {asked}")
-
-    steps = settings.personal_steps if order.kind == "personalise" else settings.local_steps
-    if steps > limits.max_steps:
-        refuse("max_steps", steps)
-    if forbidden := _forbidden(settings.roles, limits.roles):
-        refuse("roles", list(forbidden))
-    if settings.quorum < limits.min_sites:
-        refuse("min_sites", settings.quorum)
-    if limits.require_privacy and settings.privacy is None:
-        refuse("require_privacy", "a run without it")
-    if settings.personal_steps and not limits.personal:
-        refuse("personal", "personal models")
-    if (values := sum(math.prod(array.shape) for array in order.weights.values())) > limits.max_parameters:
-        refuse("max_parameters", values)
-    if order.run != Path(order.run).name or order.run.startswith("."):
-        raise UsageError(f"run {order.run!r}: needed is a plain name")
-
-
-def _forbidden(asked: Sequence[Role], permitted: Sequence[Role]) -> tuple[Role, ...]:
-    return tuple(role for role in asked if role not in permitted)
 
 
 def preview(site: Site, settings: FederatedSettings) -> list[tuple[str, Reply]]:

@@ -21,9 +21,10 @@ from pet_pipeline.configs.schema import OptimiserSettings, TrainingSettings
 from pet_pipeline.data.dataset import PackedCase
 from pet_pipeline.data.files import atomic_path
 from pet_pipeline.data.manifest import Manifest
-from pet_pipeline.errors import UsageError
+from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated.exchange import Weights, digest
 from pet_pipeline.models.devices import Compute
+from pet_pipeline.models.registry import parameter_count
 from pet_pipeline.seeding import derive_seed
 from pet_pipeline.training.estimates import residual_scale, write_estimates
 from pet_pipeline.training.folds import Fold, assign
@@ -102,6 +103,20 @@ def load_data(
 def start_weights(settings: FederatedSettings, role: Role) -> Weights:
     """Random weights of a role, the same everywhere: they depend on the training's seed and the role alone."""
     return {f"{role}/{name}": value for name, value in _arrays(_fresh(settings.training, role)).items()}
+
+
+def parameters_of(settings: FederatedSettings) -> int:
+    """Learnt values of all roles together, counted without memory for a single one of them.
+
+    Raises:
+        UsageError: there are no such networks.
+    """
+    try:
+        with torch.device("meta"):
+            return sum(parameter_count(_fresh(settings.training, role)) for role in settings.roles)
+    except (ArithmeticError, LookupError, PetPipelineError, RuntimeError, TypeError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise UsageError(f"networks that cannot be built ({type(error).__name__}: {first})") from error
 
 
 def network_of(settings: FederatedSettings, role: Role, weights: Weights) -> nn.Module:

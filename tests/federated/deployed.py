@@ -57,6 +57,18 @@ def started(*command: str | Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
+def running_below(folder: Path) -> str:
+    """Command lines of the processes that name something in a folder."""
+    return subprocess.run(["pgrep", "-fa", str(folder)], capture_output=True, text=True, check=False).stdout
+
+
+def kill(program: str, folder: Path) -> None:
+    """kill -9 of a program of Flower's that names a file in `folder`."""
+    found = subprocess.run(["pgrep", "-f", f"{program} .*{folder}/"], capture_output=True, text=True, check=True)
+    for number in found.stdout.split():
+        os.kill(int(number), signal.SIGKILL)
+
+
 def verb(*arguments: str | Path) -> tuple[str | Path, ...]:
     return (sys.executable, "-m", "pet_pipeline", "federated", *arguments)
 
@@ -69,30 +81,46 @@ class Deployment:
     public_port: int
     stack: ExitStack
 
-    def add_site(self, name: str, manifest: Path, *, approved: bool = True, **limits: object) -> Path:
-        """A site with its own key, running; `approved` or not."""
-        import yaml
-
+    def add_key(self, name: str, manifest: Path, *, approved: bool = True) -> Path:
+        """A site's folder with its own key and the coordinator's certificate; `approved` or not."""
         folder = self.folder.parent / name
         federated_site.keygen(folder, name, manifest, f"localhost:{self.public_port}")
         (folder / "ca.crt").write_bytes((self.folder / "ca.crt").read_bytes())
+        if approved:
+            federated_coordinator.approve(self.folder, folder / "site.key.pub", name)
+        return folder
+
+    def add_site(
+        self,
+        name: str,
+        manifest: Path,
+        *,
+        approved: bool = True,
+        ca: Path | None = None,
+        stack: ExitStack | None = None,
+        **limits: object,
+    ) -> Path:
+        """A site with its own key, running until the deployment, or the given stack, ends; with another CA if given."""
+        import yaml
+
+        folder = self.add_key(name, manifest, approved=approved)
+        if ca is not None:
+            (folder / "ca.crt").write_bytes(ca.read_bytes())
         content = yaml.safe_load((folder / "site.yaml").read_text())
         content |= {"min_cases": 1, "min_sites": 1, "precision": "fp32", "device": "cpu", **limits}
         (folder / "site.yaml").write_text(yaml.safe_dump(content))
-        if approved:
-            federated_coordinator.approve(self.folder, folder / "site.key.pub", name)
-        self.stack.enter_context(started(*verb("site", "start", folder, "--port", str(free_port()))))
+        (stack or self.stack).enter_context(started(*verb("site", "start", folder, "--port", str(free_port()))))
         return folder
 
 
 @contextmanager
-def deployment(root: Path, nginx: str | None) -> Iterator[Deployment]:
-    """A coordinator in `root/coordinator`; with nginx, sites reach it through that alone."""
+def deployment(root: Path, nginx: str | None, *, runs: bool = True) -> Iterator[Deployment]:
+    """A coordinator in `root/coordinator`; with nginx, sites reach it through that alone. `runs`: it runs plans."""
     folder, loopback = root / "coordinator", free_port()
     public = free_port() if nginx else loopback
     federated_coordinator.init(folder, ["localhost"], public, loopback)
     with ExitStack() as stack:
-        stack.enter_context(started(*verb("server", "start", folder)))
+        stack.enter_context(started(*verb("server", "start", folder, *(() if runs else ("--only", "superlink")))))
         wait_for("the SuperLink", lambda: accepts_tls(loopback, folder / "ca.crt"))
         if nginx:
             stack.enter_context(started(nginx, "-c", write_nginx(root, folder), "-g", "daemon off;"))

@@ -1,17 +1,14 @@
 """Real processes over real TLS: a run gives, bit for bit, the model of the same federation in one process."""
 
-import os
 import shutil
-import signal
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from deployed import deployment, wait_for
+from deployed import deployment, kill, wait_for
 from sphere_cohort import settings, write_cohort
 
 pytest.importorskip("flwr")
@@ -81,13 +78,6 @@ def test_a_run_over_tls_learns_the_same_model_as_one_process(tmp_path: Path) -> 
             for path in ("control/list-runs", "runtime/acquire-task", "fleet/../control/x", "fleet/%2e%2e/control/x"):
                 assert "403" in first_line(here.public_port, ca, request.format(path)), path
             assert "400" in first_line(here.public_port, None, request.format("fleet/pull-messages"))
-
-
-def kill(program: str, folder: Path) -> None:
-    """kill -9 of a program of Flower's that names a file in `folder`."""
-    found = subprocess.run(["pgrep", "-f", f"{program} .*{folder}/"], capture_output=True, text=True, check=True)
-    for number in found.stdout.split():
-        os.kill(int(number), signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -154,6 +154,18 @@ def test_a_resumed_run_is_bitwise_the_unbroken_one(rule: str, tmp_path: Path) ->
     assert events.count("round") == 4 + 2
 
 
+def test_a_run_that_takes_over_a_learnt_prior_ends_as_the_run_that_learnt_it(tmp_path: Path) -> None:
+    sites = {"site-a": honest, "site-b": honest}
+    whole = Coordinator(settings(), FakeFleet(sites), tmp_path / "whole", poll_s=0.01).run()
+    fleet = FakeFleet(sites)
+    second = Coordinator(settings(), fleet, tmp_path / "second", poll_s=0.01)
+    second.take_over({name: array for name, array in whole.weights.items() if name.startswith("prior/")})
+    assert digest(second.run(resume=True).weights) == digest(whole.weights)
+    assert {order.phase for _, order in fleet.orders} == {1}
+    with pytest.raises(UsageError, match="holds a run already"):
+        second.take_over({})
+
+
 def test_the_best_scored_weights_of_a_phase_are_kept(tmp_path: Path) -> None:
     run(tmp_path / "run", {"site-a": honest, "site-b": honest}, settings("training.prior_optimiser.steps=8"))
     events = [line for line in read_audit(tmp_path / "run" / "audit.jsonl") if line["event"] == "phase finished"]

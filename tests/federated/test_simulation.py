@@ -20,7 +20,9 @@ def test_prior_and_view_are_learnt_by_two_sites_and_each_ends_with_its_own_model
     for name, numbers in (("site-a", range(4)), ("site-b", range(10, 13))):
         write_cohort(tmp_path / name, numbers)
     data = [tmp_path / name / "manifest.tsv" for name in ("site-a", "site-b")]
-    simulate(tmp_path / "run", data, None, "tiny-federated", [*SMALL, "personal_steps=2"], False, 1, True)
+    simulate(
+        tmp_path / "run", data, None, "tiny-federated", [*SMALL, "personal_steps=2"], False, 1, False, 1, 0.0, True
+    )
     said = capsys.readouterr()
     result = json.loads(said.out)
     for name in ("site-a", "site-b"):  # four steps of each network, two of its own

@@ -1,6 +1,7 @@
 """A site's own computation: it goes on after a kill, meets the schedule, leaks nothing, and learns."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pet_pipeline.errors import UsageError
 from pet_pipeline.federated import task
 from pet_pipeline.federated.audit import read_audit
 from pet_pipeline.federated.exchange import Order, Reply
+from pet_pipeline.federated.limits import batch_values
 from pet_pipeline.federated.site import Site, preview
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.devices import choose
@@ -138,6 +140,58 @@ def test_an_order_beyond_the_sites_limits_is_refused_and_written_down(
     (line,) = read_audit(tmp_path / "audit.jsonl")
     assert line["event"] == "refused"
     assert limit in line["reason"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "changes", "told"),
+    [
+        ({"tasks": ("ndif",)}, [], "permits tasks=['ndif'], the order asks for prior"),
+        ({}, ["training.grid.spacing_mm=[5, 5, 0.05]"], "permits min_spacing_mm=1.0, the order asks for 0.05"),
+        ({}, ["training.prior.widths=[4, 40000]"], "permits max_parameters=200000000, the order asks for 17280"),
+        ({}, ["training.prior.widths=[4, 4000000000]", "training.prior.blocks=16"], "networks that cannot be built"),
+        ({}, ["training.prior.widths=[]"], "networks that cannot be built"),
+        ({}, ["training.prior_optimiser.batch=100000"], "permits max_batch_values=100000000, the order asks for 1638"),
+        ({}, ["training.prior_optimiser.patch=[16, 16, 999999]"], "permits max_batch_values=100000000"),
+        ({}, ["roles=[prior,axial]", "training.denoiser_optimiser.crop=20000"], "permits max_batch_values"),
+        ({}, ["roles=[prior,axial]", "training.denoiser.slab_half_width=500000"], "permits max_batch_values"),
+    ],
+)
+def test_settings_that_would_exhaust_the_machine_are_refused_before_anything_is_built(
+    limits: dict[str, object], changes: list[str], told: str, manifest_file: Path, tmp_path: Path
+) -> None:
+    order = Order("run-1", "prepare", 0, 0, settings("roles=[prior]", *changes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Site, "_answer", lambda *_: pytest.fail("began to work"))
+        with pytest.raises(UsageError, match=re.escape(told)) as refused:
+            make_site(manifest_file, tmp_path, **limits).answer(order)
+    assert "\n" not in str(refused.value)
+    (line,) = read_audit(tmp_path / "audit.jsonl")
+    assert told in line["reason"]
+
+
+def test_parameters_are_counted_as_the_networks_have_them() -> None:
+    plan = settings("roles=[prior,axial,coronal]")
+    weights = [array for role in plan.roles for array in task.start_weights(plan, role).values()]
+    assert task.parameters_of(plan) == sum(array.size for array in weights)
+
+
+def test_the_largest_layer_of_a_step_is_the_one_that_the_networks_make() -> None:
+    plan = settings("roles=[prior,axial]", "training.prior.widths=[4, 200]", "training.denoiser.widths=[8, 64]")
+    seen: dict[str, int] = {}
+    inputs = {"prior": (torch.zeros(1, 1, 16, 16, 16),)}
+    inputs["axial"] = (torch.zeros(2, 1, 16, 16), torch.zeros(2), torch.zeros(2, 6, 16, 16))
+    for role, given in inputs.items():
+        network = task.network_of(plan, role, {})
+        for module in network.modules():
+            module.register_forward_hook(
+                lambda _m, _i, out, role=role: (
+                    seen.update({role: max(seen.get(role, 0), out.numel())})
+                    if isinstance(out, torch.Tensor) and out.ndim > 2
+                    else None
+                )
+            )
+        network(*given)
+    assert {role: batch_values(plan, role) for role in inputs} == seen
 
 
 def test_a_preview_shows_what_the_real_answers_hold(manifest_file: Path, tmp_path: Path) -> None:

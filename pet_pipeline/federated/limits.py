@@ -1,0 +1,68 @@
+"""What a site permits whoever asks: an order is held against `site.yaml` before anything is built or read for it."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pet_pipeline.configs.federated import FederatedSettings, Role, SiteSettings
+from pet_pipeline.errors import UsageError
+from pet_pipeline.federated import task
+from pet_pipeline.federated.exchange import Order
+
+
+def check_limits(order: Order, limits: SiteSettings) -> None:
+    """Hold an order against a site's own limits.
+
+    Raises:
+        UsageError: it asks for more; the message names the limit in `site.yaml`.
+    """
+    settings = order.settings
+
+    def refuse(limit: str, asked: object) -> None:
+        permitted: Any = getattr(limits, limit)
+        permitted = list(permitted) if isinstance(permitted, tuple) else permitted
+        raise UsageError(f"{limits.name} permits {limit}={permitted}, the order asks for {asked}")
+
+    steps = settings.personal_steps if order.kind == "personalise" else settings.local_steps
+    if steps > limits.max_steps:
+        refuse("max_steps", steps)
+    if (asked := task.model_task(settings)) not in limits.tasks:
+        refuse("tasks", asked)
+    if forbidden := [role for role in settings.roles if role not in limits.roles]:
+        refuse("roles", forbidden)
+    if settings.quorum < limits.min_sites:
+        refuse("min_sites", settings.quorum)
+    if limits.require_privacy and settings.privacy is None:
+        refuse("require_privacy", "a run without it")
+    if settings.personal_steps and not limits.personal:
+        refuse("personal", "personal models")
+    if (finest := min(settings.training.grid.spacing_mm)) < limits.min_spacing_mm:
+        refuse("min_spacing_mm", f"{finest:g}")
+    if (values := sum(math.prod(array.shape) for array in order.weights.values())) > limits.max_parameters:
+        refuse("max_parameters", values)
+    if (parameters := task.parameters_of(settings)) > limits.max_parameters:
+        refuse("max_parameters", parameters)
+    if (values := max(batch_values(settings, role) for role in settings.roles)) > limits.max_batch_values:
+        refuse("max_batch_values", values)
+    if order.run != Path(order.run).name or order.run.startswith("."):
+        raise UsageError(f"run {order.run!r}: needed is a plain name")
+
+
+def batch_values(settings: FederatedSettings, role: Role) -> int:
+    """Values in the largest layer of one training step: batch x voxels of a patch or crop x channels there.
+
+    Voxels halve along each axis from level to level. The slabs that a denoiser sees are its first layer's channels.
+    """
+    training = settings.training
+    channels: Sequence[int]
+    if role == "prior":
+        optimiser, axes, channels = training.prior_optimiser, 3, training.prior.widths
+        voxels = math.prod(optimiser.patch)
+    else:
+        optimiser, axes, channels = training.denoiser_optimiser, 2, training.denoiser.widths
+        voxels = optimiser.crop**axes
+        channels = (max(channels[0], training.denoiser.condition_channels + 1), *channels[1:])
+    layers = (-(-voxels // 2 ** (axes * level)) * width for level, width in enumerate(channels))
+    largest: int = optimiser.batch * max(layers)
+    return largest

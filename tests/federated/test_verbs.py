@@ -1,0 +1,237 @@
+"""The verbs of coordinator and site on folders as a run leaves them; of all programs Flower's alone is replaced."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from command_in_process import Call
+from sphere_cohort import settings, write_cohort
+
+pytest.importorskip("flwr")
+
+from pet_pipeline.configs.loading import dump
+from pet_pipeline.federated import deployment, simulation
+from pet_pipeline.federated.audit import read_audit
+from pet_pipeline.federated.exchange import byte_count
+from pet_pipeline.federated.rounds import Coordinator
+from pet_pipeline.federated.site import read_site
+from pet_pipeline.federated.task import start_weights
+
+COHORTS = {"site-a": range(4), "site-b": range(10, 13)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A coordinator's folder with the run `first`, which has ended, personal models and all."""
+    root = tmp_path_factory.mktemp("finished")
+    plan = settings("roles=[prior]", "personal_steps=2")
+    folder = root / "coordinator"
+    deployment.write_coordinator(folder, deployment.ServerSettings(hosts=("localhost",)))
+    place = folder / "runs" / "first"
+    dump(plan, place / "plan.yaml")
+    (place / "flower.json").write_text('{"run-id": "17"}')
+    manifests = {name: write_cohort(root / name, numbers) for name, numbers in COHORTS.items()}
+    sites = simulation.make_sites(manifests, root / "sites", plan, workers=1, tick=lambda *_: None)
+    Coordinator(plan, simulation.InProcessFleet(sites), place).run()
+    return folder
+
+
+@pytest.fixture
+def coordinator(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "coordinator"))
+
+
+@dataclass
+class Flwr:
+    """Stands for Flower's command: remembers how it was called, answers as told."""
+
+    calls: list[tuple[list[str], dict[str, Any]]] = field(default_factory=list)
+    answer: str = '{"success": true, "run-id": "18"}'
+    status: int = 0
+
+    def __call__(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        self.calls.append((command, options))
+        return subprocess.CompletedProcess(command, self.status, self.answer, "")
+
+
+@pytest.fixture
+def flwr(monkeypatch: pytest.MonkeyPatch) -> Flwr:
+    fake = Flwr()
+    monkeypatch.setattr(deployment.subprocess, "run", fake)
+    return fake
+
+
+def test_status_of_a_finished_run_tells_what_each_site_gained(pet_pipeline: Call, coordinator: Path) -> None:
+    status, out, _ = pet_pipeline("federated", "status", coordinator, "first")
+    assert status == 0
+    assert "finished: True" in out
+    assert "rounds: 2" in out
+    assert str(coordinator / "runs" / "first" / "model") in out
+    status, told, _ = pet_pipeline("federated", "status", coordinator, "first", "--json")
+    facts = json.loads(told)
+    assert set(facts["personal"]) == set(COHORTS)
+    for site, figures in facts["personal"].items():
+        before, after = figures["before/prior/psnr_db"], figures["after/prior/psnr_db"]
+        (line,) = [line for line in out.splitlines() if site in line and "prior" in line and "sites" not in line]
+        assert [f"{before:.2f}", f"{after:.2f}", f"{after - before:+.2f}"] == line.replace("│", " ").split()[-3:]
+
+
+def cut(coordinator: Path, *, after: str) -> list[dict[str, Any]]:
+    """Leave of the run's log what was there at its first such event."""
+    log = coordinator / "runs" / "first" / "audit.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    last = next(number for number, line in enumerate(lines) if json.loads(line)["event"] == after)
+    log.write_text("".join(lines[: last + 1]))
+    return read_audit(log)
+
+
+def test_status_of_a_run_on_its_way(pet_pipeline: Call, coordinator: Path) -> None:
+    cut(coordinator, after="round")
+    shutil.rmtree(coordinator / "runs" / "first" / "model")
+    status, out, _ = pet_pipeline("federated", "status", coordinator, "first", "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert (facts["finished"], facts["rounds"], facts["last"]["round"], facts["model"]) == (False, 1, 0, None)
+    assert facts["personal"] == {}
+    _, out, _ = pet_pipeline("federated", "status", coordinator, "first")
+    assert "gain" not in out
+
+
+def test_status_tells_why_a_run_stopped(pet_pipeline: Call, coordinator: Path) -> None:
+    place = coordinator / "runs" / "late"
+    plan = settings("roles=[prior]")
+    dump(plan, place / "plan.yaml")
+    with pytest.raises(Exception, match="0 sites ready"):
+        Coordinator(plan, simulation.InProcessFleet({}), place, poll_s=0.01).run()
+    _, out, _ = pet_pipeline("federated", "status", coordinator, "late")
+    assert "stopped: 0 sites ready (none)" in out
+
+
+def test_logs_prints_the_last_events(pet_pipeline: Call, coordinator: Path) -> None:
+    status, out, _ = pet_pipeline("federated", "logs", coordinator, "first", "-n", 3)
+    assert status == 0
+    events = read_audit(coordinator / "runs" / "first" / "audit.jsonl")[-3:]
+    assert [line.split()[:2] for line in out.splitlines()] == [[event["time"], event["event"]] for event in events]
+    _, out, _ = pet_pipeline("federated", "logs", coordinator, "first")
+    assert "sites=['site-a', 'site-b']" in out  # no markup, however it looks
+
+
+def test_a_run_that_is_not_there_is_told_with_those_that_are(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
+    for verb in ("status", "logs", "stop", "resume"):
+        status, _, err = pet_pipeline("federated", verb, coordinator, "second")
+        assert status == 2
+        assert "second: no such run" in err
+        assert "there are first" in err
+    assert not flwr.calls
+
+
+def test_stop_tells_flower_the_number_of_its_run(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
+    status, out, _ = pet_pipeline("federated", "stop", coordinator, "first")
+    assert status == 0
+    assert "stopped: first" in out
+    ((command, options),) = flwr.calls
+    assert command == ["flwr", "stop", "17", deployment.CONNECTION, "--format", "json"]
+    assert options["cwd"] == coordinator
+    assert options["env"]["FLWR_HOME"] == str(coordinator / "flwr")
+    assert options["env"]["FLWR_TELEMETRY_ENABLED"] == "0"
+
+
+def run_options(command: list[str]) -> str:
+    return command[command.index("--run-config") + 1]
+
+
+def test_run_and_resume_name_the_folder_and_remember_flowers_number(
+    pet_pipeline: Call, coordinator: Path, flwr: Flwr
+) -> None:
+    status, _, _ = pet_pipeline(
+        "federated", "run", coordinator, "two", "--config", "tiny-federated", "--set", "quorum=3"
+    )
+    place = coordinator / "runs" / "two"
+    assert status == 0
+    assert yaml.safe_load((place / "plan.yaml").read_text())["quorum"] == 3
+    command, _ = flwr.calls[-1]
+    assert command[:4] == ["flwr", "run", str(coordinator / "bundle"), deployment.CONNECTION]
+    assert run_options(command) == f'folder="{place}" resume=false'
+    assert json.loads((place / "flower.json").read_text()) == {"run-id": "18"}
+    status, _, err = pet_pipeline("federated", "run", coordinator, "two", "--config", "tiny-federated")
+    assert (status, len(flwr.calls)) == (2, 1)
+    assert "federated resume" in err
+    flwr.answer = 'Loading...\n{"success": true, "run-id": "19"}'
+    assert pet_pipeline("federated", "resume", coordinator, "two")[0] == 0
+    assert run_options(flwr.calls[-1][0]) == f'folder="{place}" resume=true'
+    assert json.loads((place / "flower.json").read_text()) == {"run-id": "19"}
+
+
+def test_what_flower_refuses_is_told_in_one_line(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
+    flwr.answer, flwr.status = '{"success": false, "error-message": "Run ID 17\\n not found"}', 1
+    status, out, err = pet_pipeline("federated", "stop", coordinator, "first")
+    assert (status, out) == (1, "")
+    assert "flwr stop: Run ID 17 not found" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site's folder, as keygen and a careful hand leave it."""
+    write_cohort(tmp_path / "data", range(4))
+    content = {"name": "site-a", "manifest": "../data/manifest.tsv", "min_cases": 1, "precision": "fp32"}
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "site.yaml").write_text(yaml.safe_dump({**content, "device": "cpu"}))
+    dump(settings("roles=[prior]"), tmp_path / "plan.yaml")
+    return tmp_path / "site"
+
+
+@pytest.mark.parametrize("name", ["2024", "nan", "no"])
+def test_a_site_may_be_called_what_yaml_takes_for_something_else(pet_pipeline: Call, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "site"
+    options = ("--name", name, "--data", tmp_path / "manifest.tsv", "--server", "fed.example.org:443")
+    status, _, err = pet_pipeline("federated", "site", "keygen", folder, *options)
+    assert status == 0, err
+    assert read_site(folder / "site.yaml").name == name
+
+
+def test_a_dry_run_prints_every_array_that_would_leave_and_sends_nothing(
+    pet_pipeline: Call, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "supervise", lambda *_: pytest.fail("connected"))
+    plan = site.parent / "plan.yaml"
+    status, out, _ = pet_pipeline("federated", "site", "start", site, "--dry-run", "--config", plan, "--json")
+    assert status == 0
+    shown = {entry["order"]: entry for entry in json.loads(out)}
+    weights = start_weights(settings("roles=[prior]"), "prior")
+    assert list(shown) == [f"phase 1, {kind}" for kind in ("prepare", "train", "evaluate")]
+    train = shown["phase 1, train"]
+    assert train["arrays"] == {name: list(array.shape) for name, array in weights.items()}
+    assert (train["bytes"], train["cases"]) == (byte_count(weights), 3)
+    assert set(train["figures"]) == {"prior/loss", "prior/psnr_db", "prior/nmse"}
+    assert not shown["phase 1, prepare"]["arrays"]
+    status, out, _ = pet_pipeline("federated", "site", "start", site, "--dry-run", "--config", plan)
+    assert status == 0
+    assert f"phase 1, train: {byte_count(weights):,} bytes of weights, 3 cases told" in out
+    assert all(name in out for name in weights)
+    assert "sub-" not in out
+    assert str(site.parent / "data") not in out
+
+
+def test_a_dry_run_beyond_the_limits_is_refused(pet_pipeline: Call, site: Path) -> None:
+    content = yaml.safe_load((site / "site.yaml").read_text())
+    (site / "site.yaml").write_text(yaml.safe_dump({**content, "max_parameters": 10}))
+    plan = site.parent / "plan.yaml"
+    status, out, err = pet_pipeline("federated", "site", "start", site, "--dry-run", "--config", plan)
+    assert (status, out) == (2, "")
+    assert "permits max_parameters=10" in err
+
+
+def test_a_site_without_the_coordinators_certificate_does_not_start(
+    pet_pipeline: Call, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "supervise", lambda *_: pytest.fail("started"))
+    status, _, err = pet_pipeline("federated", "site", "start", site)
+    assert status == 2
+    assert "ca.crt: no such file" in err
