@@ -99,8 +99,8 @@ class MuUNet(nn.Module):
     def coarse(self, inputs: Tensor) -> Tensor:
         """The under-representation branch's map alone, at half resolution: (B, C, x, y, z) -> (B, 1, x/2, y/2, z/2).
 
-        A sixth of the work of the whole, or less: so whole bodies fit into a training step. Raised, and before the
-        other weights have learnt, it is what `forward` gives.
+        A third of the U-Net's work, much less of OUR-Net's: so whole bodies fit into a training step. Raised, and
+        before the other weights have learnt, it is what `forward` gives.
         """
         inputs = self._checked(inputs)
         under = self._activated(self._context(self.encoder[0](self.stem(inputs))))
