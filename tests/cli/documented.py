@@ -34,7 +34,7 @@ class Line(NamedTuple):
 
     @property
     def ours(self) -> tuple[str, ...]:
-        """The words of `pet-pipeline` in it, whatever starts it (srun, podman, variables); empty where there are none."""
+        """The words from `pet-pipeline` on, whatever starts it (srun, podman, variables); empty without it."""
         begins = re.match(r"(pet-pipeline|(srun|podman run|[A-Z_]+=).* pet-pipeline|.* -m pet_pipeline) ", self.text)
         return ("pet-pipeline", *self.text[begins.end() :].split()) if begins else ()
 
