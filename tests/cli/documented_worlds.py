@@ -230,7 +230,10 @@ WORLDS = (
         "training",
         "nothing",
         ("docs/training.md",),
-        (("--processes 8", f"--processes 2 --set device=cpu {SMALL}"), ("(distil .*)", rf"\1 {FEW_STEPS}")),
+        (
+            ("--processes 8", f"--processes 2 --set device=cpu {SMALL} --set prior_optimiser.batch=2"),
+            ("(distil .*)", rf"\1 {FEW_STEPS}"),
+        ),
         slow=True,
     ),
     World("Ray", "desk", ("docs/scale.md#Ray: `--engine ray`",), ((" --ray-address FIRST:6379", ""),), slow=True),
