@@ -31,5 +31,7 @@ class PatchDiscriminator3d(nn.Module):
         h = torch.cat([condition, image.to(condition.dtype)], dim=1)
         for layer in self.layers:
             h = F.leaky_relu(layer(h), 0.2)
-        score: Tensor = self.score(h)
+        # torch 2.13 on CPUs: this layer's weights get a bfloat16 gradient that is read from memory nobody wrote.
+        with torch.autocast(h.device.type, enabled=False):
+            score: Tensor = self.score(h.float())
         return score

@@ -90,6 +90,22 @@ def test_the_discriminator_learns_to_tell_and_its_verdict_moves_the_generator() 
     assert bias < 0.0  # the step goes up, towards what looks real
 
 
+def test_in_half_precision_a_gradient_depends_on_the_batch_alone() -> None:
+    """Freed memory full of NaN between the passes: a gradient that is read from it shows them."""
+    both = AdversarialPrior(nn.Conv3d(1, 1, 1), PatchDiscriminator3d(AdversarialSettings()))
+    batch = {name: torch.rand(1, 1, 16, 16, 16) for name in ("condition", "target")} | {"weight": torch.ones(1)}
+    found = []
+    for _ in range(10):
+        both.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = adversarial_loss(both, batch)
+        for size in range(6, 22):
+            del [torch.full((3 << size,), torch.nan, dtype=torch.bfloat16) for _ in range(4)][:]
+        loss.backward()
+        found.append(torch.cat([parameter.grad.flatten() for parameter in both.parameters()]))  # type: ignore[union-attr]
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
 def gradients_at(network: AdversarialPrior, batch: dict[str, torch.Tensor]) -> float:
     network.zero_grad()
     adversarial_loss(network, batch).backward()  # type: ignore[no-untyped-call]
