@@ -73,5 +73,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that host or device memory ran out, in the words of Python, PyTorch, CUDA or ITK."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    words = ("can't allocate memory", "out of memory", "ailed to allocate memory")
+    words = ("can't allocate memory", "out of memory", "ailed to allocate memory", "can't start new thread")
     return isinstance(error, RuntimeError) and any(said in str(error) for said in words)

@@ -63,6 +63,7 @@ def run(
         ThreadPoolExecutor(1, "reading") as reading,
         ThreadPoolExecutor(1, "writing") as writing,
     ):
+        writing.submit(int)  # both threads from the start: later there may be no memory for a stack
         ahead = reading.submit(_open_next, cases, work)
         ending.callback(lambda: _let_go(opened, ahead.result()))
         while (found := ahead.result()) is not None:

@@ -84,6 +84,9 @@ def test_what_other_commands_name_is_there(line: Line) -> None:
         assert arguments[0] == "start"
     elif program == "python" and arguments[:2] == ["-m", "monai.bundle"]:
         assert find_spec("monai") is not None
+    elif program == "python" and arguments[0].startswith("benchmarks/"):
+        known = (ROOT / arguments[0]).read_text(encoding="utf-8")
+        assert all(f'"{option}"' in known for option in arguments if option.startswith("--"))
     elif program in ("podman", "git", "cd", "python3", "calculate_attenuation_coefficients"):
         assert program != "podman" or (ROOT / "Containerfile").is_file()
     else:
