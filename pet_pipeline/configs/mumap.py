@@ -65,7 +65,7 @@ class PopulationSettings(Settings):
     )
     members: PositiveInt | None = Field(None, description="most members of the bank; None: every training participant")
     floor_percentile: float = Field(
-        2.0, ge=0.0, le=50.0,
+        0.5, ge=0.0, le=50.0,
         description="of the regional confidence in training: where a patient's is lower, the first estimate stands",
     )  # fmt: skip
 
