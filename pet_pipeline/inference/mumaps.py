@@ -40,7 +40,7 @@ LEAST_BODY_ML = 500.0
 
 UNLIKE = 0.015
 """Share of the body that is tissue of which the population says nothing, from which on the sidecar says so: more than
-any of 25 bodies had that the built-in model's second stage has learnt from (0.3 % in the mean, 1.4 % at most)."""
+any of 25 usual bodies had with the built-in model and a floor of 0.25 (0.3 % in the mean, 1.4 % at most)."""
 
 
 @dataclass(frozen=True, eq=False)
