@@ -172,7 +172,9 @@ def confidence_floor(cases: Sequence[PackedCase], settings: MumapTrainingSetting
             tissue = tissue_in(first, case.read("mask") > 0)
             confidence = case.read(name).astype(np.float32)
             found.append(regional_confidence(confidence, tissue, settings.grid.spacing_mm)[tissue][::7])
-    if not found:
+    # A first stage that has hardly learnt shows no tissue: there is nothing then to take a percentile of.
+    values = np.concatenate(found) if found else np.zeros(0, dtype=np.float32)
+    if not values.size:
         return LEAST_FLOOR
-    floor = float(np.percentile(np.concatenate(found), settings.population.floor_percentile))
+    floor = float(np.percentile(values, settings.population.floor_percentile))
     return round(max(floor, LEAST_FLOOR), 4)

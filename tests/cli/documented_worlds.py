@@ -249,6 +249,7 @@ EXCUSED: Changes = (
     ("podman ", "needs a container engine and a registry"),
     ("calculate_attenuation_coefficients ", "a program of STIR"),
     ("ray start ", "nodes of a cluster; tests/end_to_end/test_ray.py starts two"),
+    ("python benchmarks/", "minutes to hours; test_documented_commands.py holds their options"),
     ("srun |MASTER_ADDR=|torchrun ", "several machines; tests/training/test_processes.py starts processes that meet"),
 )
 """Commands that no test runs, and why."""
