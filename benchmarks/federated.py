@@ -1,6 +1,6 @@
 """The table of Fed-NDIF on three simulated sites, and what a federation costs.
 
-    python benchmarks/federated.py quality --output build/federated [--patients 16 16 4 --steps 200 --seeds 3]
+    python benchmarks/federated.py quality --output build/federated [--patients 16 16 4 --steps 200 --seeds 0 1 2]
     python benchmarks/federated.py cost [--megabytes 10 440]
     python benchmarks/federated.py overhead COORDINATOR/runs/RUN SITE_FOLDER...
 
@@ -9,7 +9,8 @@ same number of steps at a site (the U-Net those of prior and views together), an
 of as many steps as all sites make together; one with shuffled NSTD (placebo), one told the noise level of the true dose
 (oracle). The four arms that differ in their views alone share the prior of Fed-NDIF. Scored on unseen patients of every
 site at 5, 10 and 20 % counts, against the noise-free truth. Called again, it goes on: what is trained or scored is
-not done again. Stops before an arm when `--cpu-hours` are spent. Prints Markdown; writes figures.json and cpu.json.
+not done again. Several calls may do a seed each at the same time, in one folder, once the cohorts are there. Stops
+before an arm when a seed's share of `--cpu-hours` is spent. Prints Markdown; writes figures-SEED.json, cpu-SEED.json.
 The defaults (bodies of 40 to 64 slices) should take about 5 CPU-hours; the whole has not been run. Measured on a busy
 core: 1.1 s a step of the prior at 64 slices, so 0.7 s at the 40 here (16 of them for each of `--steps`, all arms and
 sites together), 0.31 s a step of a view (19 of them). Guessed: 6 s a scored image (243 a seed), 20 minutes for cohorts.
@@ -308,36 +309,52 @@ def quality(args: argparse.Namespace) -> None:
     cohorts = args.output / "cohorts"
     train_on = {s.name: cohort(s, numbers[s.name], cohorts / s.name, args.phantom, test=False) for s in SITES}
     test_on = {s.name: cohort(s, args.test, cohorts / f"{s.name}-test", args.phantom, test=True) for s in SITES}
-    figures: Figures = read_json(args.output / "figures.json")
-    spent: dict[str, float] = read_json(args.output / "cpu.json")
-    spent["cohorts"] = spent.get("cohorts", 0.0) + processor_s()
-    for seed in range(args.seeds):
-        for arm in args.arms:
-            names = [arm, TUNED] if arm == GLOBAL and args.personal_steps else [arm]
-            if is_scored(names, test_on, seed, figures):
-                continue
-            if sum(spent.values()) >= args.cpu_hours * 3600:
-                print(
-                    f"<!-- {args.cpu_hours:g} CPU-hours are spent: not done are seed {seed}, {arm} and what follows -->"
-                )
-                print_tables(figures)
-                return
-            began = processor_s()
-            try:
-                trained = {arm: models_of(arm, train_on, args, seed)}
-                if len(names) > 1:
-                    trained[TUNED] = tuned_models(args, seed)
-                for name, models in trained.items():
-                    for site, model in models.items():
-                        score(name, model, test_on[site], seed, figures)
-                write_json(args.output / "figures.json", figures)
-            finally:
-                key = f"seed {seed}, {arm}"
-                spent[key] = spent.get(key, 0.0) + processor_s() - began
-                write_json(args.output / "cpu.json", spent)
-            print(f"<!-- {key}: {spent[key]:.0f} s of processor time -->", flush=True)
+    spent = {"cohorts": processor_s()}
+    for seed in args.seeds:
+        train_and_score(seed, train_on, test_on, args)
+    figures: Figures = {}
+    for path in sorted(args.output.glob("figures-*.json")):
+        merge(figures, read_json(path))
+    for path in sorted(args.output.glob("cpu-*.json")):
+        spent |= {f"{path.stem}, {arm}": seconds for arm, seconds in read_json(path).items()}
     print(f"<!-- {sum(spent.values()) / 3600:.2f} CPU-hours in all -->\n")
     print_tables(figures)
+
+
+def train_and_score(
+    seed: int, train_on: Mapping[str, Manifest], test_on: Mapping[str, Manifest], args: argparse.Namespace
+) -> None:
+    """Every arm of a seed, as far as the processor time allows; its figures and what they cost go into files."""
+    figures_file, spent_file = (args.output / f"{kind}-{seed}.json" for kind in ("figures", "cpu"))
+    figures: Figures = read_json(figures_file)
+    spent: dict[str, float] = read_json(spent_file)
+    for arm in args.arms:
+        names = [arm, TUNED] if arm == GLOBAL and args.personal_steps else [arm]
+        if is_scored(names, test_on, seed, figures):
+            continue
+        if sum(spent.values()) >= args.cpu_hours * 3600 / len(args.seeds):
+            print(f"<!-- seed {seed}: its share of {args.cpu_hours:g} CPU-hours is spent before {arm} -->")
+            return
+        began = processor_s()
+        try:
+            trained = {arm: models_of(arm, train_on, args, seed)}
+            if len(names) > 1:
+                trained[TUNED] = tuned_models(args, seed)
+            for name, models in trained.items():
+                for site, model in models.items():
+                    score(name, model, test_on[site], seed, figures)
+            write_json(figures_file, figures)
+        finally:
+            spent[arm] = spent.get(arm, 0.0) + processor_s() - began
+            write_json(spent_file, spent)
+        print(f"<!-- seed {seed}, {arm}: {spent[arm]:.0f} s of processor time -->", flush=True)
+
+
+def merge(figures: Figures, more: Figures) -> None:
+    """Add another seed's figures."""
+    for arm, metrics in more.items():
+        for metric, values in metrics.items():
+            figures.setdefault(arm, {}).setdefault(metric, {}).update(values)
 
 
 def processor_s() -> float:
@@ -520,7 +537,7 @@ def main() -> None:
     one.add_argument("--local-steps", type=int, default=50)
     one.add_argument("--personal-steps", type=int, default=100)
     one.add_argument("--views", nargs="+", default=["axial"])
-    one.add_argument("--seeds", type=int, default=3)
+    one.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     one.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     one.add_argument(
         "--set", nargs="*", default=["training.prior_optimiser.patch=[72, 56, 40]"], help="key=value of every plan"

@@ -24,7 +24,7 @@ from pet_pipeline.training import mumap_estimates
 from pet_pipeline.training.folds import Fold
 from pet_pipeline.training.mumap import train_mumap
 from pet_pipeline.training.mumap_data import chosen_images, draw_mumap_patch, pack_mumaps
-from pet_pipeline.training.mumap_estimates import write_estimates, write_prior
+from pet_pipeline.training.mumap_estimates import LEAST_FLOOR, confidence_floor, write_estimates, write_prior
 from pet_pipeline.training.mumap_steps import LossWeights, array_of, coarse_loss, mumap_loss
 from pet_pipeline.units import MU_WATER_CM1
 
@@ -336,3 +336,15 @@ def test_images_are_chosen_once_and_for_all() -> None:
     assert [array_of(name, 3) for name in ("pet", "estimate", "prior", "confidence")] == [
         "condition", "estimate2", "prior2", "confidence2",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("first_cm1", "floor"),
+    [(MU_WATER_CM1, pytest.approx(0.6, abs=1e-3)), (0.0, LEAST_FLOOR)],
+    ids=["tissue", "none yet: a first stage that has hardly learnt"],
+)
+def test_the_floor_is_what_the_training_bodies_tissue_has(tmp_path: Path, first_cm1: float, floor: float) -> None:
+    case = PackedCase("p_5", "p", "train", 5.0, None, tmp_path, (8, 8, 8), 1.0)
+    for name, value in {"mask": 1.0, "estimate1": first_cm1 / MU_WATER_CM1, "confidence1": 0.6}.items():
+        case.write(name, np.full(case.shape, value, np.float32))
+    assert confidence_floor([case], small()) == floor
