@@ -37,8 +37,9 @@ types: $(STAMP_DEV) ## mypy --strict on the package
 layers: $(STAMP_DEV) ## import-linter: a module imports only from lower floors
 	$(BIN)/lint-imports
 
+# Two at a time, a file's tests in one process: what a module's or a session's fixture trained is not trained twice.
 unit: $(STAMP_DEV) ## the quick tests alone
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 docs: $(STAMP_DEV) ## the documentation site, into build/docs; it opens from disk
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -295,12 +295,17 @@ def print_tables(figures: Figures) -> None:
     print(f"| arm | {' | '.join(places)} |\n|---|{'---|' * len(places)}")
     for arm in figures:
         if arm != TUNED:
-            groups = [
-                paired_difference(*(by_patient(figures[one]["psnr"], place) for one in (TUNED, arm)))
-                for place in places
-            ]
+            groups = [paired_difference(*both(figures, arm, place)) for place in places]
             cells = [f"{group.mean:+.2f} [{group.mean_low:+.2f}, {group.mean_high:+.2f}]" for group in groups]
             print(f"| {arm} | {' | '.join(cells)} |")
+
+
+def both(figures: Figures, arm: str, place: str) -> tuple[dict[str, float], dict[str, float]]:
+    """PSNR by patient of the fine-tuned models and of an arm, over what both have: not every arm has every seed."""
+    tuned, other = figures[TUNED]["psnr"], figures[arm]["psnr"]
+    known = tuned.keys() & other.keys()
+    first, second = (by_patient({key: one[key] for key in known}, place) for one in (tuned, other))
+    return first, second
 
 
 def quality(args: argparse.Namespace) -> None:

@@ -25,10 +25,11 @@ class Frame:
     Attributes:
         source: the input's grid.
         turn: from the input's axes to RAS+.
-        grid: the model grid over the whole field of view, RAS+.
+        grid: the model grid over the whole field of view, RAS+; slices of zeros at its ends are not of it.
         start: first voxel of the box on `grid`; may be negative.
         shape: size of the box, each axis a multiple of what the networks need.
         mask: the body inside the box.
+        measured: first slice of that field of view and one past its last, of the source turned to RAS+.
     """
 
     source: Geometry
@@ -37,6 +38,7 @@ class Frame:
     start: tuple[int, int, int]
     shape: tuple[int, int, int]
     mask: BoolArray
+    measured: tuple[int, int]
 
     def forward(self, volume: Volume) -> Float32Array:
         """Voxels of any volume of the same patient in the box, zero beyond its field of view."""
@@ -57,8 +59,11 @@ class Frame:
     def inverse(self, box: Float32Array, unit: Unit) -> Volume:
         """A volume on the source grid whose box holds `box` and whose outside is zero."""
         whole = Volume(uncrop(box, self.start, self.grid.shape), self.grid, unit)
-        turned = onto(whole, self.source.reoriented(self.turn))
-        return turned.oriented(self.turn.inverse())
+        turned = self.source.reoriented(self.turn)
+        field = onto(whole, _slices(turned, self.measured)).data
+        if field.shape != turned.shape:
+            field = uncrop(field, (0, 0, self.measured[0]), turned.shape)
+        return Volume(field, turned, unit).oriented(self.turn.inverse())
 
 
 def frame_body(
@@ -72,8 +77,25 @@ def frame_body(
         multiple: the box's sides are multiples of this.
     """
     turn = condition.geometry.to_canonical()
-    gridded = to_spacing(condition.oriented(turn), spacing_mm)
+    turned = condition.oriented(turn)
+    measured = measured_slices(turned.data)
+    field = Volume(turned.data[:, :, slice(*measured)], _slices(turned.geometry, measured), turned.unit)
+    gridded = to_spacing(field, spacing_mm)
     mask = body_mask(gridded.data, spacing_mm)
     start, shape = body_box(mask, margin_voxels=MARGIN_VOXELS, multiple=multiple)
-    frame = Frame(condition.geometry, turn, gridded.geometry, start, shape, crop(mask, start, shape))
+    frame = Frame(condition.geometry, turn, gridded.geometry, start, shape, crop(mask, start, shape), measured)
     return frame, crop(gridded.data, start, shape)
+
+
+def measured_slices(data: Float32Array) -> tuple[int, int]:
+    """First and one past the last slice of (x, y, z) that is not all zeros: those at the ends only fill a scan up.
+
+    A network would take them for air, let the trunk end there, and make the slices before them too cold.
+    """
+    filled = np.flatnonzero(data.any(axis=(0, 1)))
+    return (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, data.shape[2])
+
+
+def _slices(geometry: Geometry, measured: tuple[int, int]) -> Geometry:
+    x, y, _ = geometry.shape
+    return geometry.cropped((0, 0, measured[0]), (x, y, measured[1] - measured[0]))

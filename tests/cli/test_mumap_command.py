@@ -145,7 +145,7 @@ def test_what_is_no_pet_of_a_body_is_refused_and_the_rest_is_done(
         (folder / name).write_bytes((unseen.parent / name).read_bytes())
     make_pet("noise.nii.gz", data=rng.gamma(2.0, 0.5, (40, 36, 24)).astype(np.float32), folder=folder)
     drop = np.zeros((40, 36, 24), np.float32)
-    drop[18:22, 16:20, 10:14] = rng.gamma(20.0, 0.2, (4, 4, 4))
+    drop[14:24, 14:24, 6:18] = rng.gamma(20.0, 0.2, (10, 10, 12))
     make_pet("drop.nii.gz", data=drop, folder=folder)
     tail = ("--output", tmp_path / "out", "--model", tiny_mumap_model, *ALONE, "--stages", 1, "--json")
     code, out, _ = pet_pipeline("mumap", folder, *tail)

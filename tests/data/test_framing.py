@@ -64,3 +64,25 @@ def test_another_volume_takes_the_same_way_as_the_condition() -> None:
     volume = body((75, 55, 62), (4.0, 4.0, 4.0))
     frame, box = frame_body(volume, MODEL_MM, multiple=8)
     assert np.abs(frame.forward(volume) - box).max() < 0.1
+
+
+@pytest.mark.parametrize("spacing_mm", [MODEL_MM, (5.0, 5.0, 2.5), (4.0, 4.0, 4.0)])
+@pytest.mark.parametrize("turn", [None, Orientation((1, 2, 0), (False, True, True))])
+def test_empty_slices_beyond_the_field_of_view_change_nothing(
+    spacing_mm: tuple[float, float, float], turn: Orientation | None
+) -> None:
+    trunk = body((60, 44, 40), spacing_mm)
+    trunk = trunk.with_data(trunk.data[:, :, :1] + trunk.data)  # goes on beyond both ends
+    below, above = (int(mm / spacing_mm[2]) for mm in (20.0, 60.0))
+    data = np.pad(trunk.data, ((0, 0), (0, 0), (below, above)))
+    filled_up = Volume(data, trunk.geometry.cropped((0, 0, -below), data.shape), Unit.SUV)
+    frame, box = frame_body(trunk, MODEL_MM, multiple=8)
+    other, same = frame_body(filled_up if turn is None else filled_up.oriented(turn), MODEL_MM, multiple=8)
+    assert other.shape == frame.shape
+    assert np.array_equal(other.mask, frame.mask)
+    assert np.array_equal(same, box)
+    back = other.inverse(box, Unit.SUV).canonical().data
+    assert not back[:, :, :below].any()
+    assert not back[:, :, data.shape[2] - above :].any()
+    inner = back[:, :, below : data.shape[2] - above]
+    assert np.array_equal(inner, frame.inverse(box, Unit.SUV).data)
