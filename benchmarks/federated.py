@@ -83,6 +83,16 @@ SITES = (
     SiteCohort("small", "tof380-5.47mm", (5.0, 10.0), 3001),
 )
 
+SMALL = [
+    "training.prior_share=0.5",
+    "training.prior.widths=[16,32,64,96]",
+    "training.denoiser.widths=[24,48,72,96]",
+    "training.prior_optimiser.patch=[48,40,40]",
+    "training.denoiser_optimiser.batch=8",
+    "training.denoiser_optimiser.crop=48",
+]
+"""Networks and batches of a fifth of the work: every arm learns for long enough to tell them apart (docs/notes)."""
+
 TEST_OFFSET = 500
 """Added to a site's patient numbers for those it never trains on."""
 
@@ -536,17 +546,15 @@ def main() -> None:
     one = verbs.add_parser("quality")
     one.add_argument("--output", type=Path, required=True)
     one.add_argument("--config", default="federated-demo")
-    one.add_argument("--patients", type=int, nargs=3, default=[16, 16, 4], help="of each site; a quarter are watched")
+    one.add_argument("--patients", type=int, nargs=3, default=[20, 20, 6], help="of each site; a quarter are watched")
     one.add_argument("--test", type=int, default=3, help="unseen patients of each site")
-    one.add_argument("--steps", type=int, default=200, help="at each site, of the prior and of each view")
+    one.add_argument("--steps", type=int, default=600, help="at each site, of the prior and of each view")
     one.add_argument("--local-steps", type=int, default=50)
-    one.add_argument("--personal-steps", type=int, default=100)
+    one.add_argument("--personal-steps", type=int, default=150)
     one.add_argument("--views", nargs="+", default=["axial"])
     one.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     one.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    one.add_argument(
-        "--set", nargs="*", default=["training.prior_optimiser.patch=[72, 56, 40]"], help="key=value of every plan"
-    )
+    one.add_argument("--set", nargs="*", default=SMALL, help="key=value of every plan")
     one.add_argument("--phantom", nargs="*", default=["phantom.slices=[40, 64]"], help="key=value of every cohort")
     one.add_argument("--cpu-hours", type=float, default=6.0, help="no arm is begun once so many are spent")
     one.set_defaults(run=quality)
