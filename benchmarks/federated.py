@@ -111,6 +111,9 @@ ARMS: Mapping[str, Sequence[str]] = {
 }
 """Arm -> what it changes in the plan; fine-tuned models come with Fed-NDIF."""
 
+ROWS = (LOCAL, UNET, PLAIN, GLOBAL, TUNED, PLACEBO, ORACLE, CENTRAL, CENTRAL_LONG)
+"""The order of a table."""
+
 SAME_PRIOR = (PLAIN, PLACEBO, ORACLE)
 """Arms that differ from Fed-NDIF in the views' phase alone: they take its prior over."""
 
@@ -272,6 +275,7 @@ def spread_of_seeds(values: Mapping[str, float]) -> float:
 
 def print_tables(figures: Figures) -> None:
     """Markdown: PSNR by site and dose, then all metrics, then the paired differences to Fed-NDIF fine-tuned."""
+    figures = {arm: figures[arm] for arm in ROWS if arm in figures}
     places = [*(site.name for site in SITES), EVERYWHERE]
     print("PSNR in the body, dB: mean over patients [95 % interval]; at 5, 10, 20 % counts\n")
     print(f"| arm | {' | '.join(places)} |\n|---|{'---|' * len(places)}")
