@@ -1,6 +1,6 @@
 """The table of Fed-NDIF on three simulated sites, and what a federation costs.
 
-    python benchmarks/federated.py quality --output build/federated [--patients 16 16 4 --steps 200 --seeds 0 1 2]
+    python benchmarks/federated.py quality --output build/federated [--patients 20 20 6 --steps 600 --seeds 0 1 2]
     python benchmarks/federated.py cost [--megabytes 10 440]
     python benchmarks/federated.py overhead COORDINATOR/runs/RUN SITE_FOLDER...
 
@@ -11,9 +11,8 @@ of as many steps as all sites make together; one with shuffled NSTD (placebo), o
 site at 5, 10 and 20 % counts, against the noise-free truth. Called again, it goes on: what is trained or scored is
 not done again. Several calls may do a seed each at the same time, in one folder, once the cohorts are there. Stops
 before an arm when a seed's share of `--cpu-hours` is spent. Prints Markdown; writes figures-SEED.json, cpu-SEED.json.
-The defaults (bodies of 40 to 64 slices) should take about 5 CPU-hours; the whole has not been run. Measured on a busy
-core: 1.1 s a step of the prior at 64 slices, so 0.7 s at the 40 here (16 of them for each of `--steps`, all arms and
-sites together), 0.31 s a step of a view (19 of them). Guessed: 6 s a scored image (243 a seed), 20 minutes for cohorts.
+The defaults (bodies of 40 to 64 slices, networks of a third of the size of `federated-demo`) take about an hour of one
+core for a seed (measured: 0.54 hours without the U-Net and the centralised training of all steps).
 
 `cost`: bytes, seconds and memory of one round with three sites, without training; server and site in a process each,
 which exchange what Flower would carry as files. Seconds are of the processor, in brackets those of the clock.
