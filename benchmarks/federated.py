@@ -263,18 +263,26 @@ def by_patient(values: Mapping[str, float], site: str, dose: float | None = None
     return {patient: float(np.mean(group)) for patient, group in grouped.items()}
 
 
-def spread_of_seeds(values: Mapping[str, float]) -> float:
-    """Standard deviation between the seeds' means; NaN for one seed."""
+def seed_means(values: Mapping[str, float]) -> list[float]:
+    """The mean of each seed."""
     seeds: dict[str, list[float]] = {}
     for key, value in values.items():
         seeds.setdefault(key.rsplit("/", 1)[1], []).append(value)
-    means = [float(np.mean(group)) for group in seeds.values()]
-    return float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+    return [float(np.mean(group)) for group in seeds.values()]
+
+
+def spread_of_seeds(values: Mapping[str, float]) -> str:
+    """Standard deviation between the seeds' means; `-` for one seed."""
+    means = seed_means(values)
+    return f"{np.std(means, ddof=1):.2f}" if len(means) > 1 else "-"
 
 
 def print_tables(figures: Figures) -> None:
     """Markdown: PSNR by site and dose, then all metrics, then the paired differences to Fed-NDIF fine-tuned."""
     figures = {arm: figures[arm] for arm in ROWS if arm in figures}
+    seeds = {arm: len(seed_means(metrics["psnr"])) for arm, metrics in figures.items()}
+    most = max(seeds.values(), default=0)
+    labels = {arm: arm if n == most else f"{arm} ({n} of {most} seeds)" for arm, n in seeds.items()}
     places = [*(site.name for site in SITES), EVERYWHERE]
     print("PSNR in the body, dB: mean over patients [95 % interval]; at 5, 10, 20 % counts\n")
     print(f"| arm | {' | '.join(places)} |\n|---|{'---|' * len(places)}")
@@ -286,11 +294,13 @@ def print_tables(figures: Figures) -> None:
                 f"{np.mean(list(by_patient(metrics['psnr'], place, dose).values())):.2f}" for dose in DOSES
             )
             cells.append(f"{group.mean:.2f} [{group.mean_low:.2f}, {group.mean_high:.2f}] ({doses})")
-        print(f"| {arm} | {' | '.join(cells)} |")
+        print(f"| {labels[arm]} | {' | '.join(cells)} |")
     print("\n| arm | PSNR dB | NMSE | SSIM | spread of seeds, dB |\n|---|---|---|---|---|")
     for arm, metrics in figures.items():
         means = [float(np.mean(list(by_patient(metrics[metric], EVERYWHERE).values()))) for metric in METRICS]
-        print(f"| {arm} | {means[0]:.2f} | {means[1]:.4f} | {means[2]:.4f} | {spread_of_seeds(metrics['psnr']):.2f} |")
+        print(
+            f"| {labels[arm]} | {means[0]:.2f} | {means[1]:.4f} | {means[2]:.4f} | {spread_of_seeds(metrics['psnr'])} |"
+        )
     print("\nLesions: mean over patients; lost of those conspicuous in the truth; false foci a case\n")
     print("| arm | SUVmax recovery | SUVpeak recovery | lost | false foci |\n|---|---|---|---|---|")
     for arm, metrics in figures.items():
@@ -301,7 +311,7 @@ def print_tables(figures: Figures) -> None:
         totals = {one: sum(metrics.get(one, {}).values()) for one in COUNTS}
         foci = totals["false_foci"] / max(len(metrics["psnr"]), 1)
         lost = f"{totals['lost']:.0f} of {totals['conspicuous']:.0f}"
-        print(f"| {arm} | {' | '.join(means)} | {lost} | {foci:.2f} |")
+        print(f"| {labels[arm]} | {' | '.join(means)} | {lost} | {foci:.2f} |")
     if TUNED not in figures:
         return
     print(f"\nPaired, patient by patient: {TUNED} minus each, PSNR dB [95 % interval]\n")
@@ -310,7 +320,7 @@ def print_tables(figures: Figures) -> None:
         if arm != TUNED:
             groups = [paired_difference(*both(figures, arm, place)) for place in places]
             cells = [f"{group.mean:+.2f} [{group.mean_low:+.2f}, {group.mean_high:+.2f}]" for group in groups]
-            print(f"| {arm} | {' | '.join(cells)} |")
+            print(f"| {labels[arm]} | {' | '.join(cells)} |")
 
 
 def both(figures: Figures, arm: str, place: str) -> tuple[dict[str, float], dict[str, float]]:

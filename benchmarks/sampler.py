@@ -5,7 +5,7 @@
 The reference: 200 ancestral steps, three views, `fusion: sample`, float32, the whole model grid, every slab built slice
 by slice in Python at every step, at the best batch of those tried. It is run whole once a volume, for its figures; its
 time is ten times the median of `--repeats` runs of a tenth of its steps, and the whole run's stands below the table.
-Rows between the two change one thing at a time, so that each has its share; the last row is the cheapest way, one
+Rows between the two change one thing at a time, so that each has its share; the first row is the cheapest way, one
 evaluation a view without the mirrored body. Also: FLOP/s of the denoiser against a matrix product in the same
 precision, and `translate` of five steps on a loaded model against the bare forwards that it needs. Prints Markdown;
 --smoke takes minutes and proves nothing.

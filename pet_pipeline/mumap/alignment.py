@@ -75,15 +75,8 @@ def align(mu_cm1: Float32Array, spacing_mm: tuple[float, float, float]) -> tuple
         raise InputRefused(f"mu-map: {volume_ml:.0f} mL of body found; needed are {LEAST_BODY_ML:.0f} mL or more")
     start, size = body_box(mask, margin_voxels=MARGIN_VOXELS, multiple=1)
     body = crop(mask, start, size)
-    frame = Frame(
-        source.geometry,
-        source.geometry.to_canonical(),
-        gridded.geometry,
-        start,
-        size,
-        body,
-        (0, source.geometry.shape[2]),
-    )
+    turn, slices = source.geometry.to_canonical(), (0, shape[2])
+    frame = Frame(source.geometry, turn, gridded.geometry, start, size, body, slices)
     return AlignedMap(crop(gridded.data, start, size), body_axis(body)), frame
 
 
