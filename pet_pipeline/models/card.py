@@ -53,6 +53,18 @@ views {{ d.sampler.views | join(", ") }}{{ ", averaged with the mirrored body" i
 | {{ words(name) }} | {{ "%g" % seen.p01 }} | {{ "%g" % seen.median }} | {{ "%g" % seen.p99 }} |
 {% endfor %}
 {% endif -%}
+{% if d.unusual -%}
+### Unusual inputs
+
+`check` and `translate` warn, too, where a small network ({{ "{:,}".format(d.unusual.network.parameters) }} weights) scores an input above a limit; scores are log-odds against a usual input.
+
+| kind | limit |
+|---|---|
+{% for kind, limit in d.unusual.limits.items() -%}
+| {{ kind.replace("_", " ") }} | {{ "%.1f" % limit }} |
+{% endfor %}
+{{ table(d.unusual.fitted_on) }}
+{% endif -%}
 {% if d.calibration -%}
 ## Uncertainty
 
