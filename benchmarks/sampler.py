@@ -4,11 +4,12 @@
 
 The reference: 200 ancestral steps, three views, `fusion: sample`, float32, the whole model grid, every slab built slice
 by slice in Python at every step, at the best batch of those tried. It is run whole once a volume, for its figures; its
-time is ten times the median of `--repeats` runs of a tenth of its steps, and the whole run's stands below the table.
+time is ten times the median of `--repeats` runs of a tenth of its steps, and the whole run's stands below the table
+(`--tenths-alone` leaves it out, and its scores, where half an hour is too long).
 The rows before it change one thing at a time, so that each has its share; the first rows are cheaper ways than the
-default: the prior alone, one evaluation of one view, one of each view, all without the mirrored body. Also: FLOP/s of the denoiser against a matrix product in the same
-precision, and `translate` of five steps on a loaded model against the bare forwards that it needs. Prints Markdown;
---smoke takes minutes and proves nothing.
+default: the prior alone, one evaluation of one view, one of each view, all without the mirrored body. Also: FLOP/s of
+the denoiser against a matrix product in the same precision, and `translate` of five steps on a loaded model against the
+bare forwards that it needs. Prints Markdown; --smoke takes minutes and proves nothing.
 """
 
 import argparse
@@ -164,25 +165,31 @@ class Found:
     rows: list[Row]
 
 
-def run(method: Method, cases: Sequence[tuple], repeats: int) -> Found:  # type: ignore[type-arg]
-    """Translate every volume; one that rebuilds its slabs runs whole once, and `repeats` times a tenth of its steps."""
+def run(method: Method, cases: Sequence[tuple], repeats: int, *, tenths_alone: bool) -> Found:  # type: ignore[type-arg]
+    """Translate every volume; one that rebuilds its slabs runs `repeats` times a tenth of its steps, and whole once."""
     volumes = [canonical(case.input) for case, _ in cases]
     method.timed(volumes[0], method.options.model_copy(update={"steps": 1}), "warm-up")
     whole, short, shares, rows, calls, peak = [], [], [], [], 0, 0.0
     for (case, twin), volume in zip(cases, volumes, strict=True):
+        options = tenth_of(method.options) if tenths_alone and method.rebuilt else method.options
         for repeat in range(1 if method.rebuilt else repeats):
-            seconds, clock, made = method.timed(volume, method.options, case.case_id)
+            seconds, clock, made = method.timed(volume, options, case.case_id)
             whole.append(seconds)
             shares.append((clock.seconds + made.timing_s["prior"]) / seconds)
-            calls, peak = sum(clock.calls.values()), max(peak, made.peak_device_memory_mb or made.peak_memory_mb)
-            if repeat == 0:
+            calls = sum(clock.calls.values()) * (1 if options is method.options else TENTHS)
+            peak = max(peak, made.peak_device_memory_mb or made.peak_memory_mb)
+            if repeat == 0 and options is method.options:
                 rows += score_case(case.case_id, method.name, made.volume.data, truth_of(case, twin))
         if method.rebuilt:
-            assert method.options.steps is not None
-            tenth = method.options.model_copy(update={"steps": max(1, method.options.steps // TENTHS)})
-            scale = method.options.steps / (tenth.steps or 1)
+            tenth = tenth_of(method.options)
+            scale = (method.options.steps or 1) / (tenth.steps or 1)
             short += [scale * method.timed(volume, tenth, case.case_id)[0] for _ in range(repeats)]
     return Found(median(short or whole), median(whole), median(shares), calls, peak, rows)
+
+
+def tenth_of(options: TranslateOptions) -> TranslateOptions:
+    """The same with a tenth of its steps."""
+    return options.model_copy(update={"steps": max(1, (options.steps or 1) // TENTHS)})
 
 
 def best_batch(translator: Translator, options: TranslateOptions, volume: Volume, batches: Sequence[int]) -> int:
@@ -269,6 +276,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder")
     parser.add_argument("--repeats", type=int, default=5, help="of everything that is timed")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--tenths-alone", action="store_true", help="never run the reference whole: it has no scores")
     parser.add_argument("--smoke", action="store_true", help="a short body, two steps, small matrices")
     arguments = parser.parse_args()
     repeats, product_side, steps = (1, 512, 2) if arguments.smoke else (arguments.repeats, 4096, 5)
@@ -307,7 +315,7 @@ def report(
             f"reference, batch {batch}", plain, reference.model_copy(update={"batch_slices": batch}), False, True
         ),
     ]  # fmt: skip
-    found = [run(method, cases, repeats) for method in methods]
+    found = [run(method, cases, repeats, tenths_alone=arguments.tenths_alone) for method in methods]
     table = groups([row for one in found for row in one.rows])
     slowest = found[-1]
     columns = ("method", "s", "times faster", "in networks", "calls", "PSNR dB", "NMSE", "SSIM",
@@ -325,7 +333,8 @@ def report(
             f"| {' | '.join(cells[:3])} | {', '.join(cells[3:])} | {counts.get('lost', 0)} of "
             f"{counts.get('conspicuous', 0)} | {one.peak_mb:.0f} |"
         )
-    print(f"\nThe reference, run whole: {slowest.whole_s:.1f} s.")
+    if not arguments.tenths_alone:
+        print(f"\nThe reference, run whole: {slowest.whole_s:.1f} s.")
     box, precision_too, fewer = (before.seconds / after.seconds for after, before in pairwise(found[-4:]))
     print(f"Shares: steps {fewer:.1f}, precision {precision_too:.1f}, body box {box:.1f} times.")
     seen = fast.translate(volume, chosen, "frame").frame

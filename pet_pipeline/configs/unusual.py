@@ -1,5 +1,6 @@
 """The small network that tells inputs unlike a model's training data: what it is taught, and how."""
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from pydantic import Field, PositiveInt
@@ -11,11 +12,15 @@ Kind = Literal["upside_down", "left_right_swapped", "back_to_front", "other_corr
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+TURNED: Mapping[Kind, int] = {"left_right_swapped": 1, "back_to_front": 2, "upside_down": 3}
+"""Kinds that are the body turned over, with the axis of the sketch (2, x, y, z) along which it is."""
+
 
 class SketchNetSettings(Settings):
     """The network that looks at a sketch."""
 
     widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (16, 32, 64)
+    dropout: float = Field(0.3, ge=0.0, lt=1.0, description="of what the convolutions found, while it is taught")
     kinds: tuple[Kind, ...] = Field(KINDS, min_length=1, description="that it was taught, in the order of its outputs")
 
 
@@ -23,7 +28,7 @@ class UnusualSettings(Settings):
     """How that network is taught."""
 
     optimiser: OptimiserSettings = OptimiserSettings(
-        steps=2400, batch=24, learning_rate=2e-3, warmup_steps=200, weight_decay=1e-2, ema=0.99
+        steps=2400, batch=24, learning_rate=2e-3, warmup_steps=200, weight_decay=5e-2, ema=0.99
     )
     least_participants: PositiveInt = Field(
         20, description="of the training split; of fewer, limits would be of those alone, and nothing is taught"

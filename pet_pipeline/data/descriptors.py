@@ -22,6 +22,9 @@ on 100 % dose 13 to 17 %, on 5 % dose 42 to 54 %; with a cube of 25 mm organs al
 RIM_MM = 15.0
 """Taken off the body before its noise is judged: skin and the step to air are not noise."""
 
+LEAST_LOCAL = 0.1
+"""Of the median: where the local mean is less, a voxel over it says nothing."""
+
 SIGMA_PER_MAD = 1.4826
 """Standard deviation over median absolute deviation, of a normal distribution."""
 
@@ -47,6 +50,7 @@ class Term:
 
 TERMS: Mapping[str, Term] = {
     "noise_level": Term("noise level", "", ".2g"),
+    "noise_tail": Term("noisiest hundredth over its surroundings", "", ".1f"),
     "body_ml": Term("body volume", "mL", ".0f"),
     "body_length_mm": Term("body length", "mm", ".0f"),
     "body_width_mm": Term("body width", "mm", ".0f"),
@@ -65,6 +69,8 @@ class Descriptors:
     Attributes:
         noise_level: standard deviation of the noise over the median of the local means in the body: like the NSTD of a
             liver, without a liver; see `noise_deviation`.
+        noise_tail: 99th percentile of a voxel over its local mean, inside the body: of few counts the noise is in the
+            tail, where `noise_level` no longer grows.
         body_ml: volume of the body inside the field of view, mL.
         body_length_mm: from the lowest to the highest slice with body in it, mm.
         body_width_mm: the body's widest extent left to right in a slice, with the arms, mm.
@@ -75,6 +81,7 @@ class Descriptors:
     """
 
     noise_level: float
+    noise_tail: float
     body_ml: float
     body_length_mm: float
     body_width_mm: float
@@ -107,6 +114,7 @@ def describe(frame: Frame, box: Float32Array) -> Descriptors:
     stored = frame.source.reoriented(frame.turn).spacing_mm
     return Descriptors(
         noise_level=noise_deviation(box, local, mask, spacing) / median,
+        noise_tail=_noise_tail(box, local, mask, spacing, LEAST_LOCAL * median),
         body_ml=float(np.count_nonzero(mask)) * frame.grid.voxel_ml,
         body_length_mm=_span(np.asarray(mask.any(axis=(0, 1)))[:, np.newaxis]) * spacing[2],
         body_width_mm=_span(np.asarray(mask.any(axis=1))) * spacing[0],
@@ -143,6 +151,13 @@ def noise_deviation(
     residuals = (box - local)[inner]
     deviation = float(np.median(np.abs(residuals - np.median(residuals))))
     return SIGMA_PER_MAD * deviation / math.sqrt(1.0 - 1.0 / math.prod(_cube(spacing_mm)))
+
+
+def _noise_tail(
+    box: Float32Array, local: Float32Array, mask: BoolArray, spacing_mm: tuple[float, float, float], least: float
+) -> float:
+    inner = _inner(mask, spacing_mm) & (local > least)
+    return float(np.percentile(box[inner] / local[inner], 99.0)) if inner.any() else 1.0
 
 
 def _cube(spacing_mm: tuple[float, float, float]) -> tuple[int, int, int]:

@@ -49,9 +49,9 @@ _LEGEND_BANDS = (
 )
 
 _SHORT = {
-    "noise_level": "noise", "body_ml": "body mL", "body_length_mm": "length mm", "body_width_mm": "width mm",
-    "body_depth_mm": "depth mm", "p99_over_median": "p99/median", "spacing_xy_mm": "voxel xy mm",
-    "spacing_z_mm": "voxel z mm",
+    "noise_level": "noise", "noise_tail": "noise tail", "body_ml": "body mL", "body_length_mm": "length mm",
+    "body_width_mm": "width mm", "body_depth_mm": "depth mm", "p99_over_median": "p99/median",
+    "spacing_xy_mm": "voxel xy mm", "spacing_z_mm": "voxel z mm",
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Which device and which precision a run uses: asked for by name, or found out by trying."""
 
 import contextlib
+import logging
 import platform
 import re
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Literal
 import torch
 
 from pet_pipeline.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -71,6 +74,8 @@ def choose(device: str = "auto", precision: str = "auto") -> Compute:
         raise UsageError("precision fp16 on a CPU: needed is a GPU; use bf16, fp32 or auto")
     if not _computes(chosen, DTYPE[precision]):
         raise UsageError(f"precision {precision}: {chosen} does not compute in it; use fp32 or auto")
+    if precision == "bf16" and not native_bf16(chosen):
+        log.warning("precision bf16: %s has no such arithmetic and emulates it; fp32 is several times faster", chosen)
     return Compute(chosen, precision, "asked for")  # type: ignore[arg-type]  # one of DTYPE's keys
 
 

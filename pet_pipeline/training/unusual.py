@@ -6,7 +6,7 @@ with flips forgets. It sees sketches alone (`data/sketch.py`), with noise of any
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor, nn
 
 from pet_pipeline.configs.schema import Condition, GridSettings
-from pet_pipeline.configs.unusual import KINDS, Kind, SketchNetSettings, UnusualSettings
+from pet_pipeline.configs.unusual import KINDS, TURNED, Kind, SketchNetSettings, UnusualSettings
 from pet_pipeline.data import nifti
 from pet_pipeline.data.framing import Frame, frame_body
 from pet_pipeline.data.manifest import Case, Manifest
@@ -35,17 +36,21 @@ from pet_pipeline.types import Float32Array, FloatArray
 
 log = logging.getLogger(__name__)
 
-AXIS: Mapping[Kind, int] = {"left_right_swapped": 1, "back_to_front": 2, "upside_down": 3}
-"""Axis of a sketch (2, x, y, z) along which the body is turned over."""
-
 LARGEST_LABEL = 99
 """Organs have indices up to this; lesions above it keep their uptake."""
 
 REDRAWN = 0.4
 """Share of the organs whose uptake is drawn anew."""
 
-LARGEST_FACTOR = 12.0
-"""By which an organ's uptake is at most multiplied or divided: brain, salivary glands and kidneys of other tracers."""
+OTHER_FACTORS = (2.0, 12.0)
+"""By which such an organ's uptake is at least and at most multiplied or divided: brain, salivary glands and kidneys of
+other tracers."""
+
+USUAL_FACTOR = 1.6
+"""By which organs' uptake may differ and still be usual, beyond what the training data show."""
+
+ZOOM = 0.12
+"""Largest logarithm of a change in a body's size that is usual, along any axis, beyond what the training data show."""
 
 NOISE = (0.06, 0.05)
 """Largest standard deviations of the noise added to a sketch's activity: relative, and over the median."""
@@ -211,14 +216,9 @@ def example(one: Sketched, kind: Kind | None, rng: np.random.Generator) -> Float
     else:
         shown = one.usual[-1 if kind == "other_uptake" else int(rng.integers(len(one.usual)))]
     activity, body = np.sinh(shown[0]), shown[1]
-    if kind == "other_uptake":
-        assert one.organs is not None
-        factors = LARGEST_FACTOR ** rng.uniform(-1.0, 1.0, len(one.organs)) - 1.0
-        redrawn = rng.random(len(one.organs)) < REDRAWN
-        if not redrawn.any():
-            redrawn[rng.integers(len(redrawn))] = True
-        factors *= redrawn
-        activity = activity * (1.0 + np.tensordot(factors.astype(np.float32), one.organs, axes=1))
+    if one.organs is not None and one.organs.shape[1:] == body.shape:
+        factors = _uptake(len(one.organs), kind, rng)
+        activity = activity * (1.0 + np.tensordot(factors - 1.0, one.organs, axes=1))
     cells = body.shape[2]
     if cells > LEAST_CELLS and rng.random() < 0.5:
         length = int(rng.integers(max(LEAST_CELLS, int(SHORTEST * cells)), cells + 1))
@@ -228,8 +228,27 @@ def example(one: Sketched, kind: Kind | None, rng: np.random.Generator) -> Float
     relative, absolute = rng.uniform(0.0, NOISE)
     noise = rng.standard_normal((2, *body.shape), dtype=np.float32)
     noisy = np.sinh(activity) * (1.0 + np.float32(relative) * noise[0]) + np.float32(absolute) * noise[1] * body
-    made = np.stack([np.arcsinh(noisy), body])
-    return np.flip(made, AXIS[kind]) if kind is not None and kind in AXIS else made
+    made = _zoomed(np.stack([np.arcsinh(noisy), body]), rng)
+    return np.flip(made, TURNED[kind]) if kind is not None and kind in TURNED else made
+
+
+def _uptake(organs: int, kind: Kind | None, rng: np.random.Generator) -> Float32Array:
+    """Factors of the organs' uptake: a few large ones for another tracer's, small ones of all for half of the rest."""
+    if kind == "other_uptake":
+        redrawn = rng.random(organs) < REDRAWN
+        if not redrawn.any():
+            redrawn[rng.integers(organs)] = True
+        low, high = np.log(OTHER_FACTORS)
+        sizes = np.exp(rng.uniform(low, high, organs) * rng.choice([-1.0, 1.0], organs))
+        return np.where(redrawn, sizes, 1.0).astype(np.float32)
+    largest = USUAL_FACTOR if rng.random() < 0.5 else 1.0
+    return (largest ** rng.uniform(-1.0, 1.0, organs)).astype(np.float32)
+
+
+def _zoomed(one: Float32Array, rng: np.random.Generator) -> Float32Array:
+    """A sketch of a somewhat larger or smaller body, along each axis by itself."""
+    factors = np.exp(rng.uniform(-ZOOM, ZOOM, 3))
+    return np.stack([ndimage.zoom(part, factors, order=1, mode="grid-constant", grid_mode=True) for part in one])
 
 
 def padded(sketches: Sequence[Float32Array]) -> Tensor:
@@ -242,8 +261,16 @@ def padded(sketches: Sequence[Float32Array]) -> Tensor:
 
 
 def loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Cross-entropy of the kinds, the usual one among them."""
-    return F.cross_entropy(network(batch["sketch"]), batch["kind"])
+    """Binary cross-entropy of each kind against the usual, over the examples of both; a mean over the batch."""
+    assert isinstance(network, SketchNet)
+    sketch, label = batch["sketch"], batch["kind"]
+    seen = network.seen(sketch)
+    total = torch.zeros(())
+    for index in range(seen.shape[1]):
+        told = (label == 0) | (label == 1 + index)
+        odds = network.odds(index, sketch[told], seen[told])
+        total = total + F.binary_cross_entropy_with_logits(odds, (label[told] > 0).float(), reduction="sum")
+    return total / len(label)
 
 
 def usual_scores(network: SketchNet, people: Sequence[Sketched]) -> FloatArray:

@@ -76,6 +76,21 @@ def test_organs_do_not_change_the_noise_that_is_read() -> None:
     assert described(organs(body) + body * noise, body).noise_level == pytest.approx(0.25, rel=0.06)
 
 
+def test_the_tail_of_white_noise_is_its_quantile() -> None:
+    body = elliptic_body()
+    noise = np.random.default_rng(8).normal(0.0, 0.1, SHAPE)
+    expected = 1.0 + 2.326 * 0.1 * math.sqrt(26.0 / 27.0)  # a voxel is one of the 27 of its own mean
+    assert described(3.0 * body * (1.0 + noise), body).noise_tail == pytest.approx(expected, rel=0.005)
+
+
+def test_the_tail_grows_with_ever_fewer_counts_where_the_median_deviation_does_not() -> None:
+    body = elliptic_body()
+    rng = np.random.default_rng(9)
+    some, few = (described(body * rng.poisson(counts, SHAPE) / counts, body) for counts in (0.7, 0.2))
+    assert few.noise_tail > 1.5 * some.noise_tail
+    assert few.noise_level < some.noise_level
+
+
 def test_finer_voxels_use_more_of_them_for_the_background() -> None:
     mask = np.ones((60, 60, 60), dtype=bool)
     box = np.random.default_rng(4).normal(1.0, 0.1, mask.shape).astype(np.float32)

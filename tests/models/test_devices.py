@@ -19,6 +19,15 @@ def test_auto_takes_bf16_where_the_processor_has_it_and_it_works(monkeypatch: py
     assert devices.choose("cpu").precision == "fp32"
 
 
+@pytest.mark.parametrize(("features", "warned"), [({"avx2"}, True), ({"avx512_bf16"}, False)])
+def test_emulated_bf16_is_done_when_asked_for_and_warned_of(
+    features: set[str], warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(devices, "cpu_features", lambda: frozenset(features))
+    assert devices.choose("cpu", "bf16").precision == "bf16"
+    assert ("fp32 is several times faster" in caplog.text) == warned
+
+
 def test_cpu_features_are_read_from_the_kernel(tmp_path: Path) -> None:
     listing = tmp_path / "cpuinfo"
     listing.write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\n\nprocessor\t: 1\nflags\t\t: fpu\n")
