@@ -28,7 +28,7 @@ class UnusualSettings(Settings):
     """How that network is taught."""
 
     optimiser: OptimiserSettings = OptimiserSettings(
-        steps=2400, batch=24, learning_rate=2e-3, warmup_steps=200, weight_decay=5e-2, ema=0.99
+        steps=1600, batch=24, learning_rate=2e-3, warmup_steps=200, weight_decay=5e-2, ema=0.99
     )
     least_participants: PositiveInt = Field(
         20, description="of the training split; of fewer, limits would be of those alone, and nothing is taught"

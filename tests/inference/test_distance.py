@@ -8,7 +8,7 @@ from pet_pipeline.configs.model import SeenRange
 from pet_pipeline.data.descriptors import Descriptors
 from pet_pipeline.inference.distance import INSIDE, TOLERANCE, distance
 
-USUAL = Descriptors(0.2, 60_000.0, 800.0, 450.0, 280.0, 4.0, 4.0, 3.0)
+USUAL = Descriptors(0.2, 1.8, 60_000.0, 800.0, 450.0, 280.0, 4.0, 4.0, 3.0)
 SEEN = {
     "noise_level": SeenRange(p01=0.08, median=0.2, p99=0.45),
     "body_ml": SeenRange(p01=40_000.0, median=60_000.0, p99=90_000.0),
