@@ -49,7 +49,7 @@ other tracers."""
 USUAL_FACTOR = 1.6
 """By which organs' uptake may differ and still be usual, beyond what the training data show."""
 
-ZOOM = 0.12
+ZOOM = 0.25
 """Largest logarithm of a change in a body's size that is usual, along any axis, beyond what the training data show."""
 
 NOISE = (0.06, 0.05)
