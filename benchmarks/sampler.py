@@ -176,7 +176,7 @@ def run(method: Method, cases: Sequence[tuple], repeats: int, *, tenths_alone: b
             seconds, clock, made = method.timed(volume, options, case.case_id)
             whole.append(seconds)
             shares.append((clock.seconds + made.timing_s["prior"]) / seconds)
-            calls = sum(clock.calls.values()) * (1 if options is method.options else TENTHS)
+            calls = sum(clock.calls.values()) * ((method.options.steps or 1) // (options.steps or 1))
             peak = max(peak, made.peak_device_memory_mb or made.peak_memory_mb)
             if repeat == 0 and options is method.options:
                 rows += score_case(case.case_id, method.name, made.volume.data, truth_of(case, twin))
@@ -328,10 +328,11 @@ def report(
             for region, metric, style in (*SCORES, *RECOVERIES)
         ]
         faster = slowest.seconds / one.seconds
+        lost = f"{counts.get('lost', 0)} of {counts.get('conspicuous', 0)}"
         print(
             f"| {method.name} | {one.seconds:.2f} | {faster:.1f} | {one.share:.0%} | {one.calls} "
-            f"| {' | '.join(cells[:3])} | {', '.join(cells[3:])} | {counts.get('lost', 0)} of "
-            f"{counts.get('conspicuous', 0)} | {one.peak_mb:.0f} |"
+            f"| {' | '.join(cells[:3])} | {', '.join(cells[3:])} | "
+            f"{lost if one.rows else '-'} | {one.peak_mb:.0f} |"
         )
     if not arguments.tenths_alone:
         print(f"\nThe reference, run whole: {slowest.whole_s:.1f} s.")
