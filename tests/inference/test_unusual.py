@@ -21,8 +21,12 @@ from pet_pipeline.inference.unusual import Watch
 from pet_pipeline.models.weights import ModelFolder, load_folder, network, save_folder, unusual_network
 from pet_pipeline.training.unusual import teach
 
+# Of eight seeds every one tells the four bodies below by 2 or more and the usual one by -0.4; this one by 6 and -2.3.
+# Room is needed: rounding differs from processor to processor, and so does what is learnt.
 SETTINGS = UnusualSettings(
-    optimiser=OptimiserSettings(steps=160, batch=12, learning_rate=4e-3, warmup_steps=10, ema=0.9), least_participants=6
+    optimiser=OptimiserSettings(steps=240, batch=12, learning_rate=4e-3, warmup_steps=10, ema=0.9),
+    least_participants=6,
+    seed=1,
 )
 SHAPE = (56, 44, 66)
 
@@ -45,10 +49,10 @@ def body(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """Eight to learn from, four that set the limits."""
+    """Eight to learn from, twelve that set the limits."""
     root = tmp_path_factory.mktemp("bodies")
     cases = []
-    for number in range(12):
+    for number in range(20):
         paths = []
         for name, array in zip(("nac", "ac", "dseg"), body(number), strict=True):
             paths.append(root / f"p{number}_{name}.nii.gz")
