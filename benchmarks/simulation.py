@@ -1,4 +1,4 @@
-"""Figures of the simulator: seconds, liver noise by scanner, and the bias that few OSEM updates leave in each organ.
+"""Figures of the simulator: seconds, liver noise by scanner, the bias of few OSEM updates, what thick slices save.
 
     python benchmarks/simulation.py [--quick]
 
@@ -16,6 +16,9 @@ from scipy import ndimage
 
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.simulation import AcquisitionSettings, CohortSettings, PhantomSettings
+from pet_pipeline.data.framing import frame_body
+from pet_pipeline.data.nifti import read
+from pet_pipeline.data.sketch import LEAST_BODY, sketch
 from pet_pipeline.physics.acquisition import draw_counts
 from pet_pipeline.seeding import generator
 from pet_pipeline.simulation.bodies import draw_body
@@ -122,6 +125,38 @@ def noise(patients: int) -> None:
         print(f"  {name:16s} {np.mean(deviations):5.1f} ({spread})  {np.mean(prompts):.2e}")
 
 
+def thick_slices(patients: int, slices: int) -> None:
+    """What `cohort-sketches` saves by thick slices and one phase, and how much its sketches differ by it."""
+    fixed = ["scanners={plain-5mm: 1}", f"phantom={{slices: [{slices}, {slices}], top_mm: [0, 0]}}"]
+    settings = {
+        name: load(CohortSettings, "cohort-sketches", [*fixed, *changes])
+        for name, changes in {"thick": [], "full": ["slice_mm=null", "acquisition={}"]}.items()
+    }
+    scanner("plain-5mm").projector()
+    seconds, sketches = dict.fromkeys(settings, 0.0), {}
+    for name, one in settings.items():
+        for number in range(1, patients + 1):
+            with tempfile.TemporaryDirectory() as folder:
+                start = time.process_time()
+                record = simulate_patient(number, one, Path(folder), lambda rng, s: draw_body(rng, s, None), name)
+                seconds[name] += (time.process_time() - start) / patients
+                for row in record["rows"]:
+                    volume, _ = read(Path(folder) / row["files"]["input"]["path"])
+                    sketches[name, row["dose"], number] = sketch(*frame_body(volume, (5.0,) * 3, multiple=8))
+    print(f"cohort-sketches, plain-5mm, {slices} slices: " + ", ".join(f"{n} {s:.1f} s" for n, s in seconds.items()))
+    for dose in settings["full"].doses:
+        differences, bodies = [], []
+        for number in range(1, patients + 1):
+            pair = [sketches[name, dose, number] for name in settings]
+            common = tuple(slice(side) for side in np.min([one.shape for one in pair], axis=0))
+            thick, full = (one[common] for one in pair)
+            body = full[1] > LEAST_BODY
+            differences.append((thick[0] - full[0])[body])
+            bodies.append(full[0][body])
+        rms, spread = np.sqrt(np.mean(np.concatenate(differences) ** 2)), np.std(np.concatenate(bodies))
+        print(f"  sketches of {dose:g} % dose: RMS difference {rms:.3f}, standard deviation of either {spread:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="short bodies and few patients")
@@ -131,6 +166,7 @@ def main() -> None:
         whole_patient(name, 40 if quick else 200)
     convergence(60 if quick else 120)
     noise(1 if quick else 4)
+    thick_slices(1 if quick else 8, 40 if quick else 180)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 
 from pet_pipeline.cli.console import progress
 from pet_pipeline.configs.loading import load
+from pet_pipeline.configs.schema import Condition
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.data.descriptors import describe
 from pet_pipeline.data.framing import frame_body
@@ -97,14 +98,14 @@ def organ(case: Case, name: str) -> np.ndarray:
     return np.isin(truth.labels, [one.index for one in truth.structures if one.name == name])
 
 
-def head(case: Case, nac: Volume) -> Volume | None:
+def head(case: Case, pet: Volume) -> Volume | None:
     """The topmost part alone, where the brain is in view."""
     brain = np.flatnonzero(organ(case, "brain").any(axis=(0, 1)))
     if not brain.size:
         return None
-    first = max(0, int(brain[-1]) - round(HEAD_MM / nac.geometry.spacing_mm[2]))
-    shape = (*nac.data.shape[:2], nac.data.shape[2] - first)
-    return Volume(nac.data[:, :, first:], nac.geometry.cropped((0, 0, first), shape), nac.unit)
+    first = max(0, int(brain[-1]) - round(HEAD_MM / pet.geometry.spacing_mm[2]))
+    shape = (*pet.data.shape[:2], pet.data.shape[2] - first)
+    return Volume(pet.data[:, :, first:], pet.geometry.cropped((0, 0, first), shape), pet.unit)
 
 
 def ct(case: Case) -> Volume | None:
@@ -113,39 +114,41 @@ def ct(case: Case) -> Volume | None:
     return None if mumap is None else mumap.with_data(hu_from_mu(mumap.data, 120.0))
 
 
-def swapped(case: Case, nac: Volume) -> Volume | None:
+def swapped(case: Case, pet: Volume) -> Volume | None:
     """Left-right swapped, where the liver is in view."""
     if np.count_nonzero(organ(case, "liver")) < LEAST_LIVER_VOXELS:
         return None
-    return nac.with_data(nac.data[::-1].copy())
+    return pet.with_data(pet.data[::-1].copy())
 
 
-def made(case: Case, nac: Volume) -> dict[str, Callable[[], Volume | None]]:
+def made(case: Case, pet: Volume, condition: Condition) -> dict[str, Callable[[], Volume | None]]:
     """Kind -> what makes it of a patient; None where the patient cannot show it."""
+    other, name = (case.input_ac, "AC given as NAC") if condition == "input" else (case.input, "NAC given as AC")
     return {
         "CT (HU) given as PET": partial(ct, case),
         "mu-map given as PET": partial(image, case.mumap),
-        "head alone": partial(head, case, nac),
-        "AC given as NAC": partial(image, case.input_ac),
-        "upside down": lambda: nac.with_data(nac.data[:, :, ::-1].copy()),
-        "back to front": lambda: nac.with_data(nac.data[:, ::-1].copy()),
-        "left-right swapped, liver in view": partial(swapped, case, nac),
+        "head alone": partial(head, case, pet),
+        name: partial(image, other),
+        "upside down": lambda: pet.with_data(pet.data[:, :, ::-1].copy()),
+        "back to front": lambda: pet.with_data(pet.data[:, ::-1].copy()),
+        "left-right swapped, liver in view": partial(swapped, case, pet),
     }
 
 
-def cases_of(manifest: Manifest) -> Iterator[tuple[Case, Volume]]:
-    """The cases of a cohort with their inputs; lesion-free twins left out."""
+def cases_of(manifest: Manifest, condition: Condition) -> Iterator[tuple[Case, Volume]]:
+    """The cases of a cohort with what the model is given of them; lesion-free twins left out."""
     for case in manifest.cases:
         if "lesion_free_of" not in case.extra:
-            nac = image(case.input)
-            assert nac is not None
-            yield case, nac
+            pet = image(getattr(case, condition))
+            assert pet is not None
+            yield case, pet
 
 
-def simulated(name: str, patients: int, folder: Path) -> Manifest:
+def simulated(name: str, patients: int, folder: Path, condition: Condition) -> Manifest:
     """The first patients of the test cohort with another tracer or dose."""
     dose, uptake = SIMULATED[name]
-    changes = [f"patients={patients}", f"doses=[{dose:g}]", "twins=false", "ac_low_dose=false"]
+    corrected = str(condition == "input_ac").lower()
+    changes = [f"patients={patients}", f"doses=[{dose:g}]", "twins=false", f"ac_low_dose={corrected}"]
     settings = load(CohortSettings, "cohort-test", changes)
     settings = settings.model_copy(update={"phantom": settings.phantom.model_copy(update={"uptake": uptake})})
     with progress(name, patients) as tick:
@@ -160,20 +163,22 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=12, help="of each simulated kind")
     given = parser.parse_args()
     folder = load_folder(given.model)
-    judge = Judge(folder, Watch.of(folder))
+    judge, condition = Judge(folder, Watch.of(folder)), folder.description.condition
     found: dict[str, list[list[str]]] = {}
     for name in ("cohort-test", "cohort-heldout-family", "cohort-heldout-scanner"):
-        for case, nac in cases_of(Manifest.load(given.cohorts / name / "manifest.tsv")):
-            found.setdefault(f"usual: {name}, {case.dose:g} % dose", []).append(judge(nac))
-            for kind, make in made(case, nac).items() if name == "cohort-test" else ():
+        for case, pet in cases_of(Manifest.load(given.cohorts / name / "manifest.tsv"), condition):
+            found.setdefault(f"usual: {name}, {case.dose:g} % dose", []).append(judge(pet))
+            for kind, make in made(case, pet, condition).items() if name == "cohort-test" else ():
                 volume = make()
                 if volume is not None:
                     found.setdefault(kind, []).append(judge(volume))
     for kind in SIMULATED if given.patients else ():
         slug = "".join(letter if letter.isalnum() else "-" for letter in kind)
-        for case, nac in cases_of(simulated(kind, given.patients, given.output / slug)):
+        for case, pet in cases_of(
+            simulated(kind, given.patients, given.output / condition / slug, condition), condition
+        ):
             if case.dose == SIMULATED[kind][0]:
-                found.setdefault(kind, []).append(judge(nac))
+                found.setdefault(kind, []).append(judge(pet))
     print("| input | n | alarms | by what |\n|---|---|---|---|")
     for name, rows in found.items():
         by = Counter(what for row in rows for what in row)

@@ -1,10 +1,11 @@
 """Teach a built-in model again which inputs are unlike its training data; its other weights stay as they are.
 
-    python recipes/unusual_inputs.py --model phantom-fdg-5mm --data build/model/cohort/manifest.tsv \
-        --unseen build/ndif/cohort/manifest.tsv [--install]
+    python recipes/unusual_inputs.py --model phantom-fdg-5mm [--seen build/model/cohort/manifest.tsv] [--install]
 
-What `pet-pipeline train` does at its end, for a model that is trained already: the ranges of what is plain about the
-training inputs, then the network that looks at sketches. Half an hour on two cores.
+What `pet-pipeline train` does at its end, for a model that is trained already. The network looks at cells of 30 mm, so
+it is taught from many bodies in thick slices, the preset `cohort-sketches` (simulated, or found finished; --data takes
+another cohort): the train split is learnt from, the val split sets the limits. With --seen, the cohort that the model
+was trained on, the ranges of what is plain about its inputs are measured again, too. One hour on two cores.
 """
 
 import argparse
@@ -13,32 +14,45 @@ from pathlib import Path
 from common import BUILTIN, announce
 
 from pet_pipeline.cli.console import progress
+from pet_pipeline.configs.loading import load
+from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.models.weights import describe_anew, load_folder
+from pet_pipeline.simulation.cohort import simulate_cohort
 from pet_pipeline.training.seen import cases_seen, seen_ranges
 from pet_pipeline.training.unusual import teach
+
+COHORT = "cohort-sketches"
+
+
+def bodies(folder: Path) -> Manifest:
+    """The cohort of the preset, simulated or found finished."""
+    settings = load(CohortSettings, COHORT)
+    with progress("simulate bodies", settings.patients) as tick:
+        return simulate_cohort(settings, folder, on_patient=lambda name: tick(1, name))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="built-in name or model folder")
-    parser.add_argument("--data", type=Path, required=True, help="manifest.tsv of the cohort that it was trained on")
-    parser.add_argument("--unseen", type=Path, help="manifest.tsv of a cohort that it was not: sets the limits, too")
+    parser.add_argument("--data", type=Path, help="manifest.tsv of another cohort to teach from")
+    parser.add_argument("--seen", type=Path, help="manifest.tsv of the cohort that the model was trained on")
     parser.add_argument("--output", type=Path, default=Path("build/unusual"))
     parser.add_argument("--install", action="store_true", help="write the model into the package")
     given = parser.parse_args()
     folder = load_folder(given.model)
-    name, data = folder.description.name, Manifest.load(given.data)
+    name = folder.description.name
     target = BUILTIN / name if given.install else given.output / name
-    stage = given.output / "stages" / name
-    unseen = None if given.unseen is None else Manifest.load(given.unseen)
-    with progress("what the model has seen", len(cases_seen(data))) as tick:
-        seen = seen_ranges(
-            data, folder.description.grid, condition=folder.description.condition, workers=2, on_case=tick
-        )
-    folder = describe_anew(folder, target, {"seen": seen})
-    if teach(folder, data, target, stage, unseen=unseen, progress=progress, workers=2) is None:
-        raise SystemExit(f"{given.data}: too few participants in train or val to know what is usual")
+    data = Manifest.load(given.data) if given.data else bodies(given.output / COHORT)
+    if given.seen:
+        trained_on = Manifest.load(given.seen)
+        with progress("what the model has seen", len(cases_seen(trained_on))) as tick:
+            seen = seen_ranges(
+                trained_on, folder.description.grid, condition=folder.description.condition, workers=2, on_case=tick
+            )
+        folder = describe_anew(folder, target, {"seen": seen})
+    if teach(folder, data, target, given.output / "stages" / name, progress=progress, workers=2) is None:
+        raise SystemExit("too few participants in train or val to know what is usual")
     announce(target)
 
 

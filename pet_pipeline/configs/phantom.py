@@ -1,11 +1,11 @@
 """Ranges from which a simulated patient is drawn; every randomised quantity of the body and its uptake has one here."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from pet_pipeline.configs.base import Settings
+from pet_pipeline.configs.base import Settings, is_absent
 
 Range = tuple[float, float]
 """(lowest, highest) of a uniform draw, both included."""
@@ -164,7 +164,7 @@ class PhantomSettings(Settings):
     irregular_lesions: Fraction = 0.5
     necrotic_lesions: Fraction = 0.3
     heldout: HeldOutSettings = HeldOutSettings()
-    pathology: PathologySettings | None = None
+    pathology: PathologySettings | None = Field(None, exclude_if=is_absent)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -181,14 +181,6 @@ class PhantomSettings(Settings):
         ]
         _refuse_unordered([*ranges, *self.uptake.items()])
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """No word of pathology where there is none: cohorts made before there was any keep digest and description."""
-        content: dict[str, Any] = handler(self)
-        if self.pathology is None:
-            content.pop("pathology", None)
-        return content
 
     def uptake_range(self, tissue: str) -> Range:
         """SUV range of a tissue: the one given, else the standard one.

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pet_pipeline.configs.base import Settings
+from pet_pipeline.configs.base import Settings, is_absent
 from pet_pipeline.configs.phantom import PhantomSettings
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -75,6 +75,8 @@ class CohortSettings(Settings):
         twins: also write each patient with lesions a second time without them, sharing the same noise.
         ac_low_dose: also write the attenuation-corrected low-dose images (`input_ac`).
         keep_sinograms: also write the counts, so that `reconstruct` can start from them.
+        slice_mm: distance of the slices, instead of each scanner's own: thick ones cost less, and are enough for what
+            is taught from coarse pictures.
     """
 
     patients: Annotated[int, Field(ge=1, le=9999)] = 4
@@ -88,6 +90,7 @@ class CohortSettings(Settings):
     twins: bool = False
     ac_low_dose: bool = False
     keep_sinograms: bool = False
+    slice_mm: Annotated[float | None, Field(ge=2.5, le=20.0, exclude_if=is_absent)] = None
     phantom: PhantomSettings = PhantomSettings()
     acquisition: AcquisitionSettings = AcquisitionSettings()
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def settings_digest(settings: CohortSettings, anatomy_sha256: str = "") -> str:
 
 
 def draw_scanner(settings: CohortSettings, participant: str) -> ScannerSettings:
-    """The participant's scanner, drawn by the cohort's weights.
+    """The participant's scanner, drawn by the cohort's weights, with the cohort's slices where it has its own.
 
     Raises:
         UsageError: a scanner that is no preset.
@@ -56,7 +56,8 @@ def draw_scanner(settings: CohortSettings, participant: str) -> ScannerSettings:
     names = list(settings.scanners)
     weights = np.asarray([settings.scanners[name] for name in names])
     index = generator(settings.seed, "scanner", participant).choice(len(names), p=weights / weights.sum())
-    return scanner(names[int(index)])
+    drawn = scanner(names[int(index)])
+    return drawn if settings.slice_mm is None else replace(drawn, slice_mm=settings.slice_mm)
 
 
 def simulate_patient(

@@ -87,7 +87,6 @@ def teach(
     run_folder: Path,
     *,
     settings: UnusualSettings = UnusualSettings(),
-    unseen: Manifest | None = None,
     progress: Progress,
     workers: int = 1,
 ) -> ModelFolder | None:
@@ -99,8 +98,6 @@ def teach(
         destination: of the model with it; may be its own folder.
         run_folder: holds checkpoints and curves; a run that was killed goes on.
         settings: of the teaching.
-        unseen: another cohort that nothing has learnt from, all of whose participants set the limits, too: of a dozen
-            in the val split, one or two odd ones decide.
         progress: makes progress bars.
         workers: participants read at a time.
 
@@ -109,7 +106,6 @@ def teach(
     """
     description = folder.description
     learnt, held = (participants(manifest.select(split=split), description.condition) for split in ("train", "val"))
-    held += participants(unseen, description.condition) if unseen is not None else []
     if len(learnt) < settings.least_participants or not held:
         log.info("too few participants to know what is usual: no network for unusual inputs")
         return None

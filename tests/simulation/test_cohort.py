@@ -182,6 +182,21 @@ def test_scanner_shares() -> None:
     assert names.count("plain-5mm") == pytest.approx(300, abs=35)
 
 
+def test_thick_slices_are_means_of_thin_ones(tmp_path: Path) -> None:
+    """Without noise, and inside: at the ends of the field of view a filter has nothing beyond."""
+    images = {}
+    for slice_mm in (None, 10.0):
+        small = settings(patients=1, phantom={**SMALL["phantom"], "slices": (24, 24)}, slice_mm=slice_mm)  # type: ignore[dict-item]
+        case = simulate_cohort(small, tmp_path / f"{slice_mm}", workers=1).cases[0]
+        images[slice_mm] = nib.load(case.noise_free)
+    assert images[10.0].header.get_zooms() == (5.0, 5.0, 10.0)
+    thin, thick = np.asarray(images[None].dataobj), np.asarray(images[10.0].dataobj)
+    assert thick.shape[2] == thin.shape[2] // 2
+    pairs = 0.5 * (thin[:, :, ::2] + thin[:, :, 1::2])[:, :, 2:-2]
+    error = np.sqrt(np.mean((thick[:, :, 2:-2] - pairs) ** 2) / np.mean(pairs**2))
+    assert error < 0.1
+
+
 def test_digest_ignores_what_does_not_change_a_patient() -> None:
     assert settings_digest(settings()) == settings_digest(settings(patients=9, site="b", split=SplitFractions()))
     assert settings_digest(settings()) != settings_digest(settings(doses=(5.0,)))
