@@ -129,6 +129,7 @@ def teach(
     assert isinstance(taught, SketchNet)
     scores = usual_scores(taught, usual)
     facts: dict[str, Any] = {
+        "sites": sorted({cases[0].site for cases in (*learnt, *held)}),
         "participants": len(examples),
         "limits_of_participants": len(usual),
         "sketches": len(scores),
