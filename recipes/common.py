@@ -75,9 +75,13 @@ def add_unseen(parser: argparse.ArgumentParser) -> None:
 
 def cohort_of(arguments: argparse.Namespace) -> Manifest:
     """Simulate the training cohort, or find it finished."""
-    settings = load(CohortSettings, arguments.cohort)
-    folder = arguments.cohort_folder or arguments.output / "cohort"
-    with progress("simulate the training cohort", settings.patients) as tick:
+    return simulated(arguments.cohort, arguments.cohort_folder or arguments.output / "cohort")
+
+
+def simulated(cohort: str, folder: Path) -> Manifest:
+    """The cohort of a preset or file, simulated or found finished in a folder."""
+    settings = load(CohortSettings, cohort)
+    with progress(f"simulate {cohort}", settings.patients) as tick:
         return simulate_cohort(settings, folder, on_patient=lambda name: tick(1, name))
 
 

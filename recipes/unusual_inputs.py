@@ -11,15 +11,12 @@ was trained on, the ranges of what is plain about its inputs are measured again,
 import argparse
 from pathlib import Path
 
-from common import BUILTIN, announce
+from common import BUILTIN, announce, simulated
 
 from pet_pipeline.cli.console import progress
-from pet_pipeline.configs.loading import load
-from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.configs.unusual import UnusualSettings
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.models.weights import describe_anew, load_folder
-from pet_pipeline.simulation.cohort import simulate_cohort
 from pet_pipeline.training.seen import cases_seen, seen_ranges
 from pet_pipeline.training.unusual import teach
 
@@ -28,13 +25,6 @@ COHORT = "cohort-sketches"
 SETTINGS = UnusualSettings()
 SETTINGS = SETTINGS.model_copy(update={"optimiser": SETTINGS.optimiser.model_copy(update={"steps": 3000})})
 """1,600 steps, enough for 84 bodies, learn too little of 320: 89 % of the swapped ones among them are told, not 97."""
-
-
-def bodies(folder: Path) -> Manifest:
-    """The cohort of the preset, simulated or found finished."""
-    settings = load(CohortSettings, COHORT)
-    with progress("simulate bodies", settings.patients) as tick:
-        return simulate_cohort(settings, folder, on_patient=lambda name: tick(1, name))
 
 
 def main() -> None:
@@ -48,7 +38,7 @@ def main() -> None:
     folder = load_folder(given.model)
     name = folder.description.name
     target = BUILTIN / name if given.install else given.output / name
-    data = Manifest.load(given.data) if given.data else bodies(given.output / COHORT)
+    data = Manifest.load(given.data) if given.data else simulated(COHORT, given.output / COHORT)
     if given.seen:
         trained_on = Manifest.load(given.seen)
         with progress("what the model has seen", len(cases_seen(trained_on))) as tick:
