@@ -21,7 +21,7 @@ from pet_pipeline.inference.unusual import Watch
 from pet_pipeline.models.weights import ModelFolder, load_folder, network, save_folder, unusual_network
 from pet_pipeline.training.unusual import teach
 
-# Of eight seeds every one tells the four bodies below by about 2 or more, the usual one by -0.4; this one by 6 and -2.3.
+# Of eight seeds every one tells the four bodies below by some 2 or more, the usual one by -0.4; this one by 6 and -2.3.
 # Room is needed: rounding differs from processor to processor, and so does what is learnt.
 SETTINGS = UnusualSettings(
     optimiser=OptimiserSettings(steps=240, batch=12, learning_rate=4e-3, warmup_steps=10, ema=0.9),
