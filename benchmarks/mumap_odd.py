@@ -6,7 +6,8 @@ Three cohorts are simulated with their sinograms (or found finished): `cohort-od
 pathology, and the test patients of benchmarks/mumap.py. By pathology: errors of the first stage, of the last stage
 everywhere, and of the whole (which falls back to the first where the bank is of no use), in the body and inside the
 pathology, PET against OSEM with the CT's map; confidence there against the same region of the same patient without it;
-what fell back, who was warned of. On the test patients: error by confidence, and their rank correlation.
+what fell back, who was warned of. On the test patients: error by confidence, their rank correlation; of a calibrated
+model also error by the error to expect (`mumap --uncertainty`), and how much of the body its intervals cover.
 Regions: where the fluid or the metal is; for scoliosis 30 mm around the spinal canal.
 Prints Markdown; writes it, and the rows of every patient.
 """
@@ -25,6 +26,7 @@ from mumap import canonical, cell, described, label_of, organ_bias, score_patien
 from scipy import ndimage, stats
 
 from pet_pipeline.cli.console import progress
+from pet_pipeline.configs.uncertainty import LEVELS
 from pet_pipeline.data.couch import patient_mask
 from pet_pipeline.data.manifest import Case
 from pet_pipeline.data.mumap_files import mumap_onto
@@ -36,14 +38,14 @@ from pet_pipeline.evaluation.report import write_metrics
 from pet_pipeline.evaluation.statistics import Group, describe, paired_difference
 from pet_pipeline.inference.mumaps import MumapMaker
 from pet_pipeline.models.devices import describe as device_of
-from pet_pipeline.mumap.options import PriorOptions
+from pet_pipeline.mumap.fusion import uncertainty_of
 from pet_pipeline.mumap.population import USED
 from pet_pipeline.mumap.targets import body_mumap
 from pet_pipeline.simulation.tissues import Tissue
 from pet_pipeline.types import BoolArray, Float32Array, FloatArray
 from pet_pipeline.units import Unit
 
-FIRST, LAST, WHOLE = "stage 1", "stage 2 everywhere", "as shipped"
+FIRST, LAST, WHOLE, EXPECTED = "stage 1", "stage 2 everywhere", "as shipped", "error to expect"
 MAPS = (FIRST, LAST, WHOLE)
 
 REGION = "pathology"
@@ -53,6 +55,9 @@ WARNINGS = ("unlike the population bank", "unlike every member of the bank")
 """One is in every warning that tells of a patient unlike the bank, and in no other."""
 
 BINS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
+EXPECTED_CM1 = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 1.0)
+"""Bins of the error to expect."""
+
 LEAST_VOXELS = 200
 """A patient with fewer voxels in a bin says nothing of it."""
 
@@ -65,6 +70,7 @@ class Answer:
         maps: (x, y, z) by name, cm^-1.
         prior: (x, y, z), cm^-1.
         confidence: (x, y, z), 0 to 1.
+        expected: (x, y, z), the error to expect, cm^-1; None of a model that was never calibrated.
         fell_back: (x, y, z), where the first stage's estimate outweighs the last's.
         warned: whether the sidecar tells of a patient unlike the bank.
         left_out: members whose registration failed, or took too long on a machine that has other work.
@@ -73,6 +79,7 @@ class Answer:
     maps: Mapping[str, Volume]
     prior: Float32Array
     confidence: Float32Array
+    expected: Float32Array | None
     fell_back: BoolArray
     warned: bool
     left_out: int
@@ -94,6 +101,7 @@ def ask(maker: MumapMaker, nac: Volume, case_id: str) -> Answer:
         maps={FIRST: back(cascaded.estimates_cm1[0]), LAST: back(cascaded.estimates_cm1[-1]), WHOLE: made.volume},
         prior=back(cascaded.priors[-1].mumap_cm1).data,
         confidence=confidence.data,
+        expected=None if made.uncertainty is None or made.uncertainty.volume is None else made.uncertainty.volume.data,
         fell_back=back(cascaded.trust, Unit.RELATIVE).data < 0.5,
         warned=any(words in line for line in made.warnings for words in WARNINGS),
         left_out=sum(member["outcome"] != USED for member in cascaded.priors[-1].members),
@@ -166,9 +174,32 @@ def calibration(case: Case, maker: MumapMaker) -> list[Row]:
         rows += [Row(case.case_id, name, region, "rms", rms(error[inside]), "cm-1") for name, error in wrong.items()]
         said = sure[inside & (sure > 0.0)]
         if said.size:
-            uncertainty = PriorOptions().half_confidence_cm1 * np.sqrt(1.0 / said - 1.0)
-            rows.append(Row(case.case_id, "prior", region, "said", rms(uncertainty), "cm-1"))
+            rows.append(Row(case.case_id, "prior", region, "said", rms(uncertainty_of(said)), "cm-1"))
+    if answer.expected is not None:
+        rows += expectation(case, maker, wrong[WHOLE], answer.expected[body].astype(np.float64))
     return rows
+
+
+def expectation(case: Case, maker: MumapMaker, error: FloatArray, expected: FloatArray) -> list[Row]:
+    """Error by the error to expect in one patient's body, and how much of it the intervals cover."""
+    calibration = maker.cascade.calibration
+    assert calibration is not None
+    correlation = float(stats.spearmanr(expected, np.abs(error)).statistic)
+    rows = [Row(case.case_id, EXPECTED, BODY, "rank_correlation", correlation, "1")]
+    for percent, width in calibration.half_widths.items():
+        covered = float((np.abs(error) <= width * expected).mean())
+        rows.append(Row(case.case_id, EXPECTED, BODY, f"covered_{percent}", covered, "1"))
+    for region, low, high in expected_bins():
+        inside = (expected >= low) & (expected < high)
+        rows.append(Row(case.case_id, EXPECTED, region, "share", float(inside.mean()), "1"))
+        if inside.sum() >= LEAST_VOXELS:
+            rows.append(Row(case.case_id, EXPECTED, region, "rms", rms(error[inside]), "cm-1"))
+            rows.append(Row(case.case_id, EXPECTED, region, "said", rms(expected[inside]), "cm-1"))
+    return rows
+
+
+def expected_bins() -> list[tuple[str, float, float]]:
+    return [(f"{low:g} to {high:g} cm^-1", low, high) for low, high in pairwise(EXPECTED_CM1)]
 
 
 def bins() -> list[str]:
@@ -272,6 +303,28 @@ def calibration_tables(rows: Sequence[Row], cases: Sequence[Case]) -> list[str]:
         *table(["confidence", "share of the body", "patients", "u it stands for", "RMS error, prior", *MAPS], lines),
         "",
         *table(["map", "rank correlation of 1 - confidence and error"], ranks),
+        *expectation_tables(found),
+    ]
+
+
+def expectation_tables(found: Mapping[Key, Group]) -> list[str]:
+    """Error by the error to expect; nothing where the model was never calibrated."""
+    if (EXPECTED, BODY, "rank_correlation") not in found:
+        return []
+    keys = [("share", "{:.3f}"), ("said", "{:.4f}"), ("rms", "{:.4f}")]
+    lines = [
+        [region, *(cell(found, (EXPECTED, region, name), style) for name, style in keys)]
+        for region, *_ in expected_bins()
+    ]
+    covered = ", ".join(
+        f"{percent} %: {cell(found, (EXPECTED, BODY, f'covered_{percent}'), '{:.3f}')}" for percent in LEVELS
+    )
+    return [
+        "",
+        *table(["error to expect", "share of the body", "said", f"RMS error, {WHOLE}"], lines),
+        "",
+        f"Rank correlation with the error {cell(found, (EXPECTED, BODY, 'rank_correlation'), '{:.3f}')}. "
+        f"Covered by its intervals: {covered}.",
     ]
 
 

@@ -13,13 +13,16 @@ import platform
 import shutil
 from pathlib import Path
 
-from common import announce, cohort_of, figures_of, parser_of, target_of
+from common import VALIDATION_CASES, announce, cohort_of, figures_of, parser_of, target_of
 
 from pet_pipeline.cli.console import progress
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.mumap import MumapTrainingSettings
+from pet_pipeline.inference.calibration import calibration_cases
 from pet_pipeline.inference.defaults import DEFAULT_MUMAP_MODEL
-from pet_pipeline.models.weights import bank_path, load_folder, network, save_folder, unusual_network
+from pet_pipeline.inference.mumap_calibration import calibrate_mumaps
+from pet_pipeline.inference.mumaps import MumapMaker
+from pet_pipeline.models.weights import bank_path, describe_anew, load_folder, network, save_folder, unusual_network
 from pet_pipeline.training.mumap import train_mumap
 
 BASELINES = {"unet": "stage1-under", "our": "stage1*", "diffusion": None}
@@ -66,7 +69,14 @@ def main() -> None:
     )
     networks = {role: network(model, role) for role in description.networks}
     target = target_of(arguments, DEFAULT_MUMAP_MODEL)
-    save_folder(target, description, networks, dtype="float16", bank=bank_path(model), unusual=unusual_network(model))
+    written = save_folder(
+        target, description, networks, dtype="float16", bank=bank_path(model), unusual=unusual_network(model)
+    )
+    maker = MumapMaker.load(written)
+    cases = calibration_cases(cohort, "val", "mumap", VALIDATION_CASES)
+    with progress("calibrate", len(cases)) as tick:
+        calibration = calibrate_mumaps(maker, cases, on_case=lambda name: tick(1, name))
+    describe_anew(written, target, {"mumap": maker.cascade.model_copy(update={"calibration": calibration})})
     announce(target)
 
 

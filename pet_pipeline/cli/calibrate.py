@@ -1,7 +1,7 @@
 """`pet-pipeline calibrate`: what tells a model's errors, and how well, on cases that it has not learnt from."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,30 +31,47 @@ def calibrate(
     precision: choices.PrecisionOption = choices.Precision.AUTO,
     json: choices.Json = False,
 ) -> None:
-    """Calibrate a model's uncertainty: translate cases with a reference, learn what tells the errors, write the model.
+    """Calibrate a model's uncertainty: run it on cases with a reference, learn what tells the errors, write the model.
 
-    The result is a model folder with the calibration in its model.yaml and card; `translate --uncertainty` applies it.
+    The result is a model folder with the calibration in its model.yaml and card; `translate --uncertainty` and
+    `mumap --uncertainty` apply it.
     """
     from pet_pipeline.cli.console import messages, print_json, progress, results
+    from pet_pipeline.configs.schema import Target
+    from pet_pipeline.configs.uncertainty import ErrorModel
     from pet_pipeline.data.files import held
     from pet_pipeline.data.manifest import Manifest
+    from pet_pipeline.errors import UsageError
     from pet_pipeline.inference.calibration import calibrate_spread, calibration_cases
+    from pet_pipeline.inference.mumap_calibration import calibrate_mumaps
+    from pet_pipeline.inference.mumaps import MumapMaker
     from pet_pipeline.inference.translator import Translator
     from pet_pipeline.models.weights import describe_anew, load_folder, writable_folder
 
     folder = load_folder(model)
     destination = writable_folder(folder, output)
-    truth = folder.description.target if reference is None else reference.value
+    cascade = folder.description.mumap
+    if cascade is not None and (reference is not None or paths != 1):
+        raise UsageError("--reference and --paths are of translations; a mu-map model is held against the column mumap")
+    target = folder.description.target if reference is None else reference.value
+    truth: Target | Literal["mumap"] = target if cascade is None else "mumap"
     cases = calibration_cases(Manifest.load(data), split.value, truth, most_cases)
     # Not the folder itself, which is held while it is written: so that a second run is told at once, not at the end.
     with held(destination.with_name(f"{destination.name}.calibration")):
         with messages.status("loading the model"):
-            translator = Translator.load(folder, device=device, precision=precision.value)
+            loader = Translator if cascade is None else MumapMaker
+            loaded = loader.load(folder, device=device, precision=precision.value)
         with progress("calibrate", len(cases)) as tick:
-            calibration = calibrate_spread(
-                translator, cases, paths=paths, reference=truth, seed=seed, on_case=lambda name: tick(1, name)
-            )
-        written = describe_anew(folder, destination, {"calibration": calibration})
+            calibration: ErrorModel
+            if isinstance(loaded, MumapMaker):
+                calibration = calibrate_mumaps(loaded, cases, on_case=lambda name: tick(1, name))
+                changes: dict[str, object] = {"mumap": loaded.cascade.model_copy(update={"calibration": calibration})}
+            else:
+                calibration = calibrate_spread(
+                    loaded, cases, paths=paths, reference=target, seed=seed, on_case=lambda name: tick(1, name)
+                )
+                changes = {"calibration": calibration}
+        written = describe_anew(folder, destination, changes)
     if json:
         print_json({"model": str(written.path), "calibration": calibration.model_dump(mode="json")})
         return

@@ -32,6 +32,9 @@ def mumap(
     confidence: Annotated[
         bool, typer.Option("--confidence", help="Also write X_mumap_confidence.nii.gz: trust in the prior, 0 to 1.")
     ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also write X_mumap_std.nii.gz: the error to expect, cm^-1.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes that register members; else by cores.")
     ] = None,
@@ -73,6 +76,7 @@ def mumap(
         unit=output_unit.value,
         kvp=kvp,
         confidence=confidence,
+        uncertainty=uncertainty,
         workers=workers,
     )
     jobs = choices.shard_of(shard).of(collect(inputs, output, MUMAP_TAG))

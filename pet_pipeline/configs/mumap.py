@@ -15,6 +15,7 @@ from pet_pipeline.configs.schema import (
     OptimiserSettings,
     TrainingSettings,
 )
+from pet_pipeline.configs.uncertainty import MumapCalibration
 
 Method = Literal["pour", "our", "unet", "diffusion"]
 
@@ -96,8 +97,7 @@ class MumapTrainingSettings(Settings):
         "which a line integral needs, than its median"
     )  # fmt: skip
     line_weight: float = Field(
-        1.0, ge=0, description="of the error of line integrals along x and y, in later stages: reconstruction "
-        "integrates their maps, registration only looks at the first stage's, which is the same whatever follows"
+        1.0, ge=0, description="of the error of line integrals along x and y beside L1: reconstruction integrates maps"
     )  # fmt: skip
     augmentation: AugmentationSettings = AugmentationSettings()
     under_optimiser: OptimiserSettings | None = Field(
@@ -161,3 +161,6 @@ class MumapDescription(Settings):
         0.0, ge=0.0, le=1.0, description="regional confidence below which the first stage's estimate stands"
     )
     bank: BankDescription | None = None
+    calibration: MumapCalibration | None = Field(
+        None, description="what tells the error of its maps; None: never fitted"
+    )

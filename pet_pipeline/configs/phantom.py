@@ -88,10 +88,11 @@ PathologyKind = Literal["lung_removed", "effusion", "scoliosis", "hip_implant"]
 
 
 class PathologySettings(Settings):
-    """What makes a body unlike all those that networks learn from.
+    """What illness or surgery has changed in a body.
 
     Attributes:
         kinds: a body has one of these: the patients of a cohort have them in turn, by their number.
+        share: of the bodies that have one.
         fluid: SUV of the fluid in a pleural space.
         effusion_mm: depth of an effusion above the lowest point of the chest of a patient on the back.
         scoliosis_mm: sideways amplitude of the spine.
@@ -99,6 +100,7 @@ class PathologySettings(Settings):
     """
 
     kinds: Annotated[tuple[PathologyKind, ...], Field(min_length=1)]
+    share: Fraction = 1.0
     fluid: Range = (0.3, 0.8)
     effusion_mm: Range = (50.0, 110.0)
     scoliosis_mm: Range = (25.0, 45.0)
@@ -138,7 +140,7 @@ class PhantomSettings(Settings):
         irregular_lesions: share with a lobulated surface.
         necrotic_lesions: share, among lesions over 18 mm, with a cold centre.
         heldout: the held-out family.
-        pathology: what every body has besides; None for the bodies that networks learn from.
+        pathology: what bodies have besides; None for healthy ones.
     """
 
     slices: tuple[int, int] = (60, 200)

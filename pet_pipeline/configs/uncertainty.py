@@ -1,7 +1,8 @@
-"""What a model folder says of its uncertainty: how what a translation shows becomes the error to expect."""
+"""What a model folder says of its uncertainty: how what a result shows becomes the error to expect."""
 
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -15,6 +16,11 @@ Sign = Literal["activity", "spread", "edge", "condition"]
 """What a translation shows of its own error: `inference.uncertainty.signs_of` takes them."""
 
 SIGNS: tuple[Sign, ...] = get_args(Sign)
+
+MumapSign = Literal["mu", "spread", "edge"]
+"""What a mu-map shows of its own error: `inference.mumap_uncertainty.signs_of_mumap` takes them."""
+
+MUMAP_SIGNS: tuple[MumapSign, ...] = get_args(MumapSign)
 
 
 class Curve(Settings):
@@ -32,34 +38,58 @@ class Curve(Settings):
         return self
 
 
-class Calibration(Settings):
-    """The error of a sampler, predicted from what its translations show; from cases that the model had not learnt from.
+class ErrorModel(Settings):
+    """A model's error, predicted from what its results show; from cases that the model had not learnt from.
 
     deviation = level x the product of every sign's factor, in multiples of the target's scale.
     """
 
-    sampler: SamplerSettings = Field(description="the sampler it holds for")
-    paths: PositiveInt = Field(description="the number of paths it holds for")
     level: PositiveFloat = Field(description="the deviation where every factor is 1, in multiples of the scale")
-    curves: dict[Sign, Curve] = Field(description="one a sign")
     half_widths: dict[int, PositiveFloat] = Field(
         description="percent -> half width of a voxel's interval, in calibrated standard deviations"
     )
     region_half_widths: dict[int, PositiveFloat] | None = Field(
         None, description="the same of a region's mean, in multiples of its mean deviation; None: no labels"
     )
-    reference: Target = Field(description="what the error was taken against")
     fitted_on: dict[str, Any] = Field(default_factory=dict, description="facts: participants, cases, doses, coverage")
 
     @model_validator(mode="after")
-    def _whole(self) -> "Calibration":
-        if set(self.curves) != set(SIGNS):
-            raise ValueError(f"curves of {', '.join(self.curves)}: needed are {', '.join(SIGNS)}")
+    def _known_levels(self) -> Self:
         for widths in (self.half_widths, self.region_half_widths):
             if widths is not None and tuple(sorted(widths)) != LEVELS:
                 raise ValueError(f"half widths of {sorted(widths)} %: needed are {', '.join(map(str, LEVELS))}")
         return self
 
+
+class Calibration(ErrorModel):
+    """The error of a sampler's translations, in multiples of the activity's scale."""
+
+    sampler: SamplerSettings = Field(description="the sampler it holds for")
+    paths: PositiveInt = Field(description="the number of paths it holds for")
+    curves: dict[Sign, Curve] = Field(description="one a sign")
+    reference: Target = Field(description="what the error was taken against")
+
+    @model_validator(mode="after")
+    def _every_sign(self) -> Self:
+        _refuse_other_signs(self.curves, SIGNS)
+        return self
+
     def holds_for(self, sampler: SamplerSettings, paths: int) -> bool:
         """Whether it was measured with this sampler and so many paths."""
         return self.sampler == sampler and self.paths == paths
+
+
+class MumapCalibration(ErrorModel):
+    """The error of a cascade's mu-maps, in multiples of water's mu; for the cascade's own stages and members."""
+
+    curves: dict[MumapSign, Curve] = Field(description="one a sign")
+
+    @model_validator(mode="after")
+    def _every_sign(self) -> Self:
+        _refuse_other_signs(self.curves, MUMAP_SIGNS)
+        return self
+
+
+def _refuse_other_signs(curves: Iterable[str], needed: Iterable[str]) -> None:
+    if set(curves) != set(needed):
+        raise ValueError(f"curves of {', '.join(curves)}: needed are {', '.join(needed)}")

@@ -1,4 +1,4 @@
-"""From what a translation shows to the deviation that its errors keep to: fitted on cases with a reference.
+"""From what a result shows to the deviation that its errors keep to: fitted on cases with a reference.
 
 All values are in multiples of a case's own scale, so that a calibration does not depend on the unit. The size of an
 error is exp(b_0 + sum of f_s(log(s + `OFFSET`))) on average, with one piecewise linear f a sign s: the sizes are taken
@@ -7,11 +7,12 @@ as exponentially distributed, so errors as Laplace's, whose likelihood is concav
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
-from pet_pipeline.configs.uncertainty import LEVELS, SIGNS, Curve, Sign
+from pet_pipeline.configs.uncertainty import LEVELS, Curve
 from pet_pipeline.types import FloatArray, IntArray
 
 FITTED_LEVEL = 80
@@ -47,19 +48,19 @@ class Voxels:
     """Voxels of one participant, all in multiples of their case's scale, shape (n,).
 
     Attributes:
-        signs: what the translation shows.
+        signs: what the result shows; the same ones in every participant, `spread` among them.
         error: predicted minus true.
         region: number of the region that a voxel is of, another one a case; 0: of none.
     """
 
-    signs: Mapping[Sign, FloatArray]
+    signs: Mapping[Any, FloatArray]
     error: FloatArray
     region: IntArray
 
     @classmethod
     def of(cls, parts: Sequence["Voxels"]) -> "Voxels":
         """Those of several together; a region stays its own."""
-        signs: dict[Sign, FloatArray] = {name: np.concatenate([part.signs[name] for part in parts]) for name in SIGNS}
+        signs = {name: np.concatenate([part.signs[name] for part in parts]) for name in parts[0].signs}
         above = np.cumsum([0, *(int(part.region.max(initial=0)) for part in parts)])
         regions = [np.where(one.region > 0, one.region + first, 0) for one, first in zip(parts, above, strict=False)]
         return cls(signs, np.concatenate([part.error for part in parts]), np.concatenate(regions))
@@ -78,13 +79,13 @@ class Fit:
     """
 
     level: float
-    curves: dict[Sign, Curve]
+    curves: dict[str, Curve]
     half_widths: dict[int, float]
     region_half_widths: dict[int, float] | None
     covered: tuple[float, float, float]
 
 
-def deviation(signs: Mapping[Sign, FloatArray], level: float, curves: Mapping[Sign, Curve]) -> FloatArray:
+def deviation(signs: Mapping[Any, FloatArray], level: float, curves: Mapping[Any, Curve]) -> FloatArray:
     """Level times the product of every sign's factor, in multiples of the scale; in the signs' shape."""
     logarithm = np.asarray(np.log(level))
     for name, curve in curves.items():
@@ -107,7 +108,7 @@ def fit(participants: Sequence[Voxels]) -> Fit:
     if len(participants) < 2:
         raise ValueError(f"{len(participants)} participant to calibrate on; needed are two at least, to leave one out")
     if not any(one.signs["spread"].any() for one in participants):
-        raise ValueError("the spread is zero everywhere: paths and views do not differ")
+        raise ValueError("the spread is zero everywhere: what it is taken over does not differ")
     folds = min(FOLDS, len(participants))
     ratios: list[FloatArray] = []
     regions: list[FloatArray] = []
@@ -136,10 +137,10 @@ def normal_half_width(level: int) -> float:
     return float(norm.ppf(0.5 + level / 200.0))
 
 
-def _learnt(voxels: Voxels) -> tuple[float, dict[Sign, Curve]]:
+def _learnt(voxels: Voxels) -> tuple[float, dict[str, Curve]]:
     """The most likely level and curves, by Fisher scoring: the information of the coefficients does not change."""
-    places = {name: _places(voxels.signs[name]) for name in SIGNS}
-    bends = [_bends(_axis(voxels.signs[name]), _axis(places[name])) for name in SIGNS]
+    places = {name: _places(sign) for name, sign in voxels.signs.items()}
+    bends = [_bends(_axis(sign), _axis(places[name])) for name, sign in voxels.signs.items()]
     design = np.concatenate([np.ones((voxels.error.size, 1)), *bends], axis=1)
     size = np.abs(voxels.error).astype(np.float64)
     ridge = RIDGE * np.mean(np.square(design), axis=0)
@@ -154,7 +155,7 @@ def _learnt(voxels: Voxels) -> tuple[float, dict[Sign, Curve]]:
         found += step * min(1.0, LONGEST / max(change, CLOSE))
         if change < CLOSE:
             break
-    curves: dict[Sign, Curve] = {}
+    curves: dict[str, Curve] = {}
     first = 1
     for name, at in places.items():
         values = _bends(_axis(at), _axis(at)) @ found[first : first + at.size - 1]

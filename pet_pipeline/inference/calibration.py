@@ -1,8 +1,8 @@
 """A model's uncertainty calibrated on cases with a reference that it has not learnt from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,7 +27,9 @@ MOST_CASES = 60
 """Cases translated by default: more patients tell more than more doses of the same, and each takes a translation."""
 
 
-def calibration_cases(manifest: Manifest, split: str, reference: Target, most: int = MOST_CASES) -> tuple[Case, ...]:
+def calibration_cases(
+    manifest: Manifest, split: str, reference: Target | Literal["mumap"], most: int = MOST_CASES
+) -> tuple[Case, ...]:
     """The cases of a split that have the reference, or `most` of them: participants in turn, each with another dose.
 
     Raises:
@@ -128,20 +130,29 @@ def described(
     Raises:
         UsageError: a spread that is zero, or too few participants.
     """
+    sampler = translator.model.description.sampler
+    return Calibration.model_validate(
+        {"sampler": sampler, "paths": paths, "reference": reference, **fitted(measured, cases)}
+    )
+
+
+def fitted(measured: Mapping[str, Sequence[Voxels]], cases: Sequence[Case]) -> dict[str, Any]:
+    """The fields of an error model, from the voxels of every participant's cases, with what it was fitted on.
+
+    Raises:
+        UsageError: a spread that is zero, or too few participants.
+    """
     try:
         found = fit([Voxels.of(parts) for parts in measured.values()])
     except ValueError as error:
         raise UsageError(f"no calibration: {error}") from error
-    return Calibration(
-        sampler=translator.model.description.sampler,
-        paths=paths,
-        level=found.level,
-        curves=found.curves,
-        half_widths=found.half_widths,
-        region_half_widths=found.region_half_widths,
-        reference=reference,
-        fitted_on=_facts(found, cases),
-    )
+    return {
+        "level": found.level,
+        "curves": found.curves,
+        "half_widths": found.half_widths,
+        "region_half_widths": found.region_half_widths,
+        "fitted_on": _facts(found, cases),
+    }
 
 
 def _facts(found: Fit, cases: Sequence[Case]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.configs.mumap import MumapDescription
+from pet_pipeline.configs.uncertainty import MumapCalibration
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.framing import Frame
 from pet_pipeline.data.volume import Volume
@@ -22,15 +23,17 @@ from pet_pipeline.inference.defaults import DEFAULT_MUMAP_MODEL
 from pet_pipeline.inference.framed import framed
 from pet_pipeline.inference.intake import Intake
 from pet_pipeline.inference.jobs import Job
+from pet_pipeline.inference.mumap_uncertainty import MumapUncertainty, expected_error, signs_of_mumap
 from pet_pipeline.inference.options import InputOptions, MumapOptions, TranslateOptions
 from pet_pipeline.inference.procedure import Made
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.inference.unusual import Watch
 from pet_pipeline.models import devices, memory
 from pet_pipeline.models.weights import DESCRIPTION_FILE, ModelFolder, bank_path, load_folder, network
-from pet_pipeline.mumap.cascade import Cascaded, channels_of, run, tissue_in
+from pet_pipeline.mumap.cascade import Cascaded, PriorMaps, channels_of, run, tissue_in
 from pet_pipeline.mumap.population import Bank
 from pet_pipeline.physics.attenuation import carney_line, hu_from_mu
+from pet_pipeline.types import Float32Array
 from pet_pipeline.units import MU_WATER_CM1, Unit
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ class MumapResult:
     Attributes:
         volume: cm^-1 on the input's grid, without couch; 0 outside the box around the body.
         confidence: of the population prior, 0 to 1, on the same grid; None without one.
+        uncertainty: the error to expect, and what tells it; None without a population prior.
         frame: where the body was found.
         normalisation: its parameters, for the record.
         population: who the prior was made of and how far it goes, for the record; empty without one.
@@ -64,6 +68,7 @@ class MumapResult:
     frame: Frame
     normalisation: Mapping[str, float]
     population: Mapping[str, Any] = field(default_factory=dict)
+    uncertainty: MumapUncertainty | None = None
     timing_s: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     warnings: tuple[str, ...] = ()
@@ -158,6 +163,11 @@ class MumapMaker:
         used = any(channels_of(one) == 4 for one in self.networks[: self.stages(options)])
         return (options.k or self.cascade.k) if used else 0
 
+    def calibrated(self, options: MumapOptions) -> MumapCalibration | None:
+        """What tells the error of the maps that these options give; None where it was not fitted, or for others."""
+        own = self.stages(options) == self.cascade.stages and self.members(options) == self.cascade.k
+        return self.cascade.calibration if own else None
+
     @torch.inference_mode()
     def make(
         self, volume: Volume, options: MumapOptions | None = None, case_id: str = "case", *, name: str | None = None
@@ -204,6 +214,7 @@ class MumapMaker:
         prior = cascaded.priors[-1] if cascaded.priors else None
         out = seen.frame.inverse(cascaded.mumap_cm1, Unit.CM1)
         confidence = None if prior is None else seen.frame.inverse(prior.confidence, Unit.RELATIVE)
+        uncertainty = None if prior is None else self._uncertainty(cascaded.mumap_cm1, prior, seen.frame, options)
         clock.lap("back")
         population, unlike = _population(cascaded, seen.frame, k, self.cascade.confidence_floor)
         return MumapResult(
@@ -212,12 +223,23 @@ class MumapMaker:
             frame=seen.frame,
             normalisation=asdict(seen.normalisation),
             population=population,
+            uncertainty=uncertainty,
             timing_s=clock.seconds,
             peak_memory_mb=memory.host_peak_mb(),
             # the unit of the activity does not matter to a map of attenuation
             warnings=(*self._left_out(options), *body_cautions(seen.frame, Unit.SUV, seen.far, seen.alarms), *unlike),
             cascaded=cascaded,
         )
+
+    def _uncertainty(
+        self, mumap_cm1: Float32Array, prior: PriorMaps, frame: Frame, options: MumapOptions
+    ) -> MumapUncertainty:
+        signs = signs_of_mumap(mumap_cm1, prior.confidence, self.description.grid.spacing_mm)
+        known = self.calibrated(options)
+        if known is None:
+            return MumapUncertainty(signs)
+        error = frame.inverse(expected_error(signs, frame.mask, known), Unit.CM1)
+        return MumapUncertainty(signs, error.with_data(np.maximum(error.data, np.float32(0.0))), known)
 
     def _left_out(self, options: MumapOptions) -> tuple[str, ...]:
         stages, wanted = self.stages(options), options.stages or self.cascade.stages
@@ -278,6 +300,11 @@ class MumapWork:
             carney_line(options.kvp)
         if options.confidence and not self.maker.members(options):
             raise UsageError("--confidence: no population prior is used, so there is none; leave it out")
+        if options.uncertainty and self.maker.calibrated(options) is None:
+            raise UsageError(
+                f"--uncertainty: {self.description.name} has none for these stages and members; leave out --stages, "
+                "--k and --no-bank, or fit it with pet-pipeline calibrate"
+            )
         return {
             "stages": self.maker.stages(options),
             "k": self.maker.members(options),
@@ -288,8 +315,9 @@ class MumapWork:
         }
 
     def products(self, job: Job) -> tuple[Path, ...]:
-        """The mu-map, and the confidence where it is wanted."""
-        return (job.target, job.confidence) if self.options.confidence else (job.target,)
+        """The mu-map, and where they are wanted the confidence and the error to expect."""
+        confidence = (job.confidence,) if self.options.confidence else ()
+        return job.target, *confidence, *((job.deviation,) if self.options.uncertainty else ())
 
     def make(self, intake: Intake, job: Job) -> Made:
         """Make the mu-map, in cm^-1 or as a pseudo-CT in HU."""
@@ -300,11 +328,15 @@ class MumapWork:
         images = {job.target: volume}
         if self.options.confidence and made.confidence is not None:
             images[job.confidence] = made.confidence
+        told = made.uncertainty if self.options.uncertainty else None
+        if told is not None and told.volume is not None:
+            images[job.deviation] = told.volume
         facts = {
             "Units": units,
             "Couch": False,
             "normalisation": dict(made.normalisation),
             **({"population_prior": dict(made.population)} if made.population else {}),
+            **({} if told is None else {"uncertainty": told.facts()}),
             "timing_s": dict(made.timing_s),
             "peak_memory_mb": made.peak_memory_mb,
         }

@@ -103,6 +103,7 @@ class MumapOptions(Settings):
     unit: Literal["cm-1", "hu"] = "cm-1"
     kvp: PositiveFloat = Field(120.0, description="tube voltage of the scale from mu to HU")
     confidence: bool = Field(False, description="also write how far the population prior is to be trusted")
+    uncertainty: bool = Field(False, description="also write the error to expect, cm^-1")
     workers: PositiveInt | None = Field(
         None, description="processes that register members; None: by cores. Alters no result"
     )

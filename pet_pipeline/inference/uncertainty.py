@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from pet_pipeline.configs.schema import SamplerSettings
-from pet_pipeline.configs.uncertainty import Calibration, Sign
+from pet_pipeline.configs.uncertainty import Calibration, ErrorModel, Sign
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.diffusion.multipath import Paths
 from pet_pipeline.evaluation.recalibration import deviation
@@ -57,11 +57,12 @@ class Uncertainty:
             "sources": list(self.sources),
             "paths": self.paths,
             "pooled_mm": POOLING_MM,
-            **({} if known is None else _widths(known)),
+            **({} if known is None else interval_widths(known)),
         }
 
 
-def _widths(calibration: Calibration) -> dict[str, dict[str, float]]:
+def interval_widths(calibration: ErrorModel) -> dict[str, dict[str, float]]:
+    """Half widths of intervals in deviations, as sidecars say them."""
     kinds = {
         "interval_half_widths_sd": calibration.half_widths,
         "region_mean_half_widths_sd": calibration.region_half_widths,

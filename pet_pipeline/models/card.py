@@ -74,6 +74,13 @@ sampling is calibrated: the map is the error to expect, not the spread alone; wi
 
 {{ table(d.calibration.fitted_on) }}
 {% endif -%}
+{% if d.mumap and d.mumap.calibration -%}
+## Uncertainty
+
+`mumap --uncertainty` writes the error to expect, cm^-1, with the model's own stages and members.
+
+{{ table(d.mumap.calibration.fitted_on) }}
+{% endif -%}
 ## Figures
 
 {% if d.figures %}{{ table(d.figures) }}{% else %}None measured yet.

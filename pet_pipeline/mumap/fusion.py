@@ -18,6 +18,9 @@ from pet_pipeline.types import Float32Array
 OUTLIER_CM1 = 0.05
 """A difference counts no more than this: half of soft tissue is as wrong as can be."""
 
+LEAST_CONFIDENCE = 1e-3
+"""Less is said by no member that reaches: it stands for an uncertainty of 0.16 cm^-1, more than there is mu."""
+
 
 @dataclass(frozen=True, eq=False)
 class Fused:
@@ -67,6 +70,12 @@ def fuse(estimate_cm1: Float32Array, members: Sequence[Registered], options: Pri
     uncertainty = np.where(covered, np.sqrt(variance), np.inf).astype(np.float32)
     confidence = np.where(covered, 1.0 / (1.0 + variance / options.half_confidence_cm1**2), 0.0).astype(np.float32)
     return Fused(mean, uncertainty, confidence, weights)
+
+
+def uncertainty_of(confidence: Float32Array) -> Float32Array:
+    """The u that a confidence stands for, cm^-1, in its shape; at most that of `LEAST_CONFIDENCE`."""
+    sure = np.clip(confidence, LEAST_CONFIDENCE, 1.0)
+    return np.asarray(PriorOptions().half_confidence_cm1 * np.sqrt(1.0 / sure - 1.0), dtype=np.float32)
 
 
 def _local_mismatch(member: Registered, seen: Float32Array, options: PriorOptions) -> Float32Array:

@@ -1,4 +1,4 @@
-"""Pathologies that no training body has: a lung removed, a pleural effusion, scoliosis, a hip of metal."""
+"""Pathologies: a lung removed, a pleural effusion, scoliosis, a hip of metal."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -99,9 +99,9 @@ class Pathology:
         inside[filled] = Tissue.FLUID
 
 
-def draw_pathology(rng: np.random.Generator, settings: PathologySettings, turn: int) -> Pathology:
-    """Draw a patient's pathology; the kinds come in turn."""
-    return Pathology(
+def draw_pathology(rng: np.random.Generator, settings: PathologySettings, turn: int) -> Pathology | None:
+    """Draw a patient's pathology, if there is one; the kinds come in turn."""
+    drawn = Pathology(
         kind=settings.kinds[turn % len(settings.kinds)],
         side=int(rng.choice((-1, 1))),
         fluid_suv=float(rng.uniform(*settings.fluid)),
@@ -109,6 +109,7 @@ def draw_pathology(rng: np.random.Generator, settings: PathologySettings, turn: 
         scoliosis_mm=float(rng.uniform(*settings.scoliosis_mm)),
         metal="cobalt_chrome" if rng.random() < settings.cobalt_chrome else "titanium",
     )
+    return drawn if rng.random() < settings.share else None
 
 
 def _hip_parts(side: int) -> list[Part]:

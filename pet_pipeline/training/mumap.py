@@ -227,7 +227,7 @@ def _train_network(this: _Run, stage: int, name: str, cases: Sequence[PackedCase
     settings = this.settings
     channels = (PET,) if stage == 1 else settings.channels
     whole = "muunet" if settings.method == "unet" else "ournet"
-    weights = LossWeights(settings.gradient_weight, settings.square_weight, settings.line_weight if stage > 1 else 0.0)
+    weights = LossWeights(settings.gradient_weight, settings.square_weight, settings.line_weight)
     network: nn.Module | None = None
     for group, architecture in (("under_optimiser", "muunet"), ("optimiser", whole)):
         optimiser: OptimiserSettings | None = getattr(settings, group if stage == 1 else f"later_{group}")
@@ -270,9 +270,10 @@ def _identity(
     cases: int,
 ) -> str:
     """What a checkpoint must agree with: a network is the same whatever comes after it."""
-    groups = ["seed", "grid", "normalisation", "augmentation", "gradient_weight", "square_weight", "under_optimiser"]
+    groups = ["seed", "grid", "normalisation", "augmentation", "under_optimiser"]
+    groups += ["gradient_weight", "square_weight", "line_weight"]
     if stage > 1:
-        groups += ["optimiser", "folds", "prior_share", "population", "later_under_optimiser", "line_weight"]
+        groups += ["optimiser", "folds", "prior_share", "population", "later_under_optimiser"]
     groups += [group if stage == 1 else f"later_{group}"]
     dumped = settings.model_dump(mode="json")
     content = {name: dumped[name] for name in groups}

@@ -12,7 +12,7 @@ from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.errors import UsageError
 from pet_pipeline.seeding import generator
 from pet_pipeline.simulation.bodies import AnatomyFiles, draw_body
-from pet_pipeline.simulation.pathologies import METALS_CM1, draw_pathology
+from pet_pipeline.simulation.pathologies import METALS_CM1, Pathology, draw_pathology
 from pet_pipeline.simulation.patient import settings_digest
 from pet_pipeline.simulation.phantoms import Phantom, draw
 from pet_pipeline.simulation.tissues import Tissue
@@ -135,11 +135,30 @@ def test_attenuation_of_metal_is_compton_scattering_and_a_little_more(
 
 def test_kinds_come_in_turn_and_nothing_else_depends_on_the_kind() -> None:
     given = PathologySettings(kinds=KINDS)
-    drawn = [draw_pathology(generator(1, "p"), given, turn) for turn in range(8)]
+    drawn = [drawn_of(given, seed=1, turn=turn) for turn in range(8)]
     assert [one.kind for one in drawn] == [*KINDS, *KINDS]
     assert len({(one.side, one.fluid_suv, one.effusion_mm, one.scoliosis_mm, one.metal) for one in drawn}) == 1
-    metals = {draw_pathology(generator(seed, "p"), given, 0).metal for seed in range(20)}
-    assert metals == set(METALS_CM1)
+    assert {drawn_of(given, seed).metal for seed in range(20)} == set(METALS_CM1)
+
+
+def drawn_of(given: PathologySettings, seed: int, turn: int = 0) -> Pathology:
+    """The pathology of a body that has one."""
+    drawn = draw_pathology(generator(seed, "p"), given, turn)
+    assert drawn is not None
+    return drawn
+
+
+def test_a_share_of_the_bodies_has_a_pathology_the_one_that_all_would_have() -> None:
+    everyone, some = (PathologySettings(kinds=KINDS, share=share) for share in (1.0, 0.3))
+    drawn = [draw_pathology(generator(seed, "p"), some, seed) for seed in range(400)]
+    assert len([one for one in drawn if one is not None]) / 400 == pytest.approx(0.3, abs=0.07)
+    for seed, one in enumerate(drawn):
+        assert one is None or one == draw_pathology(generator(seed, "p"), everyone, seed)
+    nobody = settings("effusion").model_copy(update={"pathology": PathologySettings(kinds=("effusion",), share=0.0)})
+    _, ordinary = with_and_without("effusion")
+    spared = draw(generator(4, "odd"), family="standard", settings=nobody)
+    np.testing.assert_array_equal(spared.mu, ordinary.mu)
+    assert spared.facts == ordinary.facts
 
 
 def test_the_same_generator_gives_the_same_odd_patient() -> None:
@@ -163,7 +182,7 @@ def test_absent_pathologies_leave_digest_and_description_as_they_were() -> None:
         "cohort-heldout-scanner": "d9fd171f5dea2e7b91c28f905b0836280f63bb369a9744a33a4f5d64ad364794",
     }
     assert {name: settings_digest(load(CohortSettings, name)) for name in known} == known
-    for name in (n for n in preset_names() if n.startswith("cohort-") and n != "cohort-odd"):
+    for name in (n for n in preset_names() if n.startswith("cohort-") and n not in ("cohort-odd", "cohort-mumap")):
         assert "pathology" not in load(CohortSettings, name).model_dump(mode="json")["phantom"]
     odd = load(CohortSettings, "cohort-odd")
     assert settings_digest(odd) != settings_digest(load(CohortSettings, "cohort-odd", ["phantom.pathology=null"]))
