@@ -8,16 +8,20 @@ Simulates the test patients with their sinograms (or finds them finished). Maps 
 corrects one and the same sinogram, noise-free and at the doses given, and is compared with the CT's map on it.
 Rows: the body's outline filled with water, the true map on the PET's grid (the bound), each model (`@N`: its first N
 stages). Then the end points against the noise-free truth at 5 %: MADM directly, OSEM with each map and with the CT's,
-and these filtered. Prints Markdown; writes metrics.tsv and figures.json.
+and these filtered. Prints Markdown; writes metrics.tsv and figures.json. `--workers 2` scores two patients at a time,
+each on one core: seconds a patient are then those of one core.
 """
 
 import argparse
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
+from multiprocessing import parent_process
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from scipy import ndimage
@@ -30,6 +34,7 @@ from pet_pipeline.data.manifest import Case
 from pet_pipeline.data.mumap_files import mumap_onto
 from pet_pipeline.data.nifti import read
 from pet_pipeline.data.volume import Volume
+from pet_pipeline.data.workers import in_processes
 from pet_pipeline.evaluation.case import BODY, ORGANS, Row, Truth, score_case
 from pet_pipeline.evaluation.groups import groups
 from pet_pipeline.evaluation.mumaps import score_mumap
@@ -58,6 +63,7 @@ COLUMNS = (
     ("Dice bone", "tissue:bone", "dice", "{:.3f}"),
 )
 
+Item, Result = TypeVar("Item"), TypeVar("Result")
 Maker = Callable[[Volume, Case, StoredSinogram], Volume]
 
 
@@ -72,14 +78,72 @@ def bound(volume: Volume, case: Case, _: StoredSinogram) -> Volume:
     return mumap_onto(body_mumap(case), volume.geometry)
 
 
-def by_model(maker: MumapMaker, options: MumapOptions, seconds: list[float], megabytes: list[float]) -> Maker:
-    """A model's map; its time and peak memory are noted."""
+@dataclass(frozen=True)
+class Work:
+    """What is done with every patient.
+
+    Attributes:
+        models: NAME=FOLDER[@STAGES] of each.
+        madm: model of the direct way, if any.
+        doses: of the sinograms that are corrected.
+    """
+
+    models: tuple[str, ...]
+    madm: str | None
+    doses: tuple[float | str, ...]
+
+    def __call__(self, case: Case) -> "Scored":
+        """Score one patient."""
+        costs: dict[str, tuple[float, float]] = {}
+        makers: dict[str, Maker] = {WATER: water, BOUND: bound}
+        makers |= {text.partition("=")[0]: by_model(text, costs) for text in self.models}
+        rows = score_patient(case, makers, self.doses, translator(self.madm) if self.madm else None)
+        return Scored(rows, costs, ", ".join(dict.fromkeys(device_of(text) for text in self.models)))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One patient's rows, each model's seconds and peak memory (MB), and where the models ran."""
+
+    rows: list[Row]
+    costs: dict[str, tuple[float, float]]
+    device: str
+
+
+@cache
+def maker_of(folder: str) -> MumapMaker:
+    return MumapMaker.load(folder)
+
+
+@cache
+def translator(folder: str) -> Translator:
+    return Translator.load(folder)
+
+
+def parts_of(text: str) -> tuple[MumapMaker, MumapOptions]:
+    name, _, folder = text.partition("=")
+    folder, _, stages = folder.partition("@")
+    return maker_of(folder or name), MumapOptions(stages=int(stages) if stages else None, workers=registrars())
+
+
+def registrars() -> int | None:
+    """Processes that register members: one where patients are scored side by side, else by cores."""
+    return None if parent_process() is None else 1
+
+
+def device_of(text: str) -> str:
+    compute = parts_of(text)[0].compute
+    return f"{describe(compute.device)}, {compute.precision}"
+
+
+def by_model(text: str, costs: dict[str, tuple[float, float]]) -> Maker:
+    """A model's map; its time and peak memory are noted under its name."""
+    maker, options = parts_of(text)
 
     def make(volume: Volume, case: Case, _: StoredSinogram) -> Volume:
         start = time.perf_counter()
         made = maker.make(volume, options, case.case_id)
-        seconds.append(time.perf_counter() - start)
-        megabytes.append(made.peak_memory_mb)
+        costs[text.partition("=")[0]] = (time.perf_counter() - start, made.peak_memory_mb)
         return made.volume
 
     return make
@@ -105,6 +169,19 @@ def canonical(path: Path) -> Volume:
 def smoothed(volume: Volume) -> np.ndarray:
     sigma = [sigma_mm_from_fwhm_mm(FILTER_MM) / s for s in volume.geometry.spacing_mm]
     return np.asarray(ndimage.gaussian_filter(volume.data, sigma), dtype=np.float32)
+
+
+def each(what: str, work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> list[Result]:
+    """The results in the order of the items, with a progress bar; one worker is this process, with all cores."""
+    found: dict[int, Result] = {}
+    with progress(what, len(items)) as tick:
+        answers = enumerate(map(work, items)) if workers == 1 else in_processes(work, items, workers)
+        for index, one in answers:
+            if one is None:
+                raise SystemExit(f"{what}, {index + 1} of {len(items)}: its process died; try fewer --workers")
+            found[index] = one
+            tick(1)
+    return [found[index] for index in range(len(items))]
 
 
 def label_of(dose: float | str) -> str:
@@ -203,26 +280,15 @@ def main() -> None:
     parser.add_argument(
         "--doses", nargs="+", default=["noisefree", "100", "5"], help="of the sinograms that are corrected"
     )
+    parser.add_argument("--workers", type=int, default=1, help="patients scored at a time")
     arguments = parser.parse_args()
     doses: list[float | str] = [text if text == "noisefree" else float(text) for text in arguments.doses]
     start = time.monotonic()
     cases = simulated(arguments.config, arguments.cohort, arguments.set, arguments.patients)
-    makers: dict[str, Maker] = {WATER: water, BOUND: bound}
-    costs: dict[str, tuple[list[float], list[float]]] = {}
-    device = ""
-    for text in arguments.model:
-        name, _, folder = text.partition("=")
-        folder, _, stages = folder.partition("@")
-        maker = MumapMaker.load(folder or name)
-        device = f"{describe(maker.compute.device)}, {maker.compute.precision}"
-        costs[name] = ([], [])
-        makers[name] = by_model(maker, MumapOptions(stages=int(stages) if stages else None), *costs[name])
-    translator = Translator.load(arguments.madm) if arguments.madm else None
-    rows: list[Row] = []
-    with progress("score", len(cases)) as tick:
-        for case in cases:
-            rows += score_patient(case, makers, doses, translator)
-            tick(1, case.case_id)
+    work = Work(tuple(arguments.model), arguments.madm, tuple(doses))
+    scored = each("score", work, cases, arguments.workers)
+    rows = [row for one in scored for row in one.rows]
+    models = list(scored[0].costs)
     tags = [f"@{label_of(dose)}" for dose in doses]
     rows += [row for tag in [*tags, "@end"] for row in organ_bias(rows, tag)]
     patients = {case.case_id: case.participant_id for case in cases}
@@ -237,13 +303,13 @@ def main() -> None:
         "| method | " + " | ".join(name for name, *_ in columns) + " | s a patient | peak MB |",
         "|---" * (len(columns) + 3) + "|",
     ]
-    for method in makers:
-        took, held = costs.get(method, ([], []))
-        cost = f"{np.mean(took):.1f} | {max(held):.0f}" if took else "- | -"
+    for method in (WATER, BOUND, *models):
+        spent = [one.costs[method] for one in scored if method in one.costs]
+        cost = f"{np.mean([s for s, _ in spent]):.1f} | {max(mb for _, mb in spent):.0f}" if spent else "- | -"
         cells = [cell(table, (method, region, metric), style) for _, region, metric, style in columns]
         lines.append(f"| {method} | {' | '.join(cells)} | {cost} |")
-    if len(costs) > 1:
-        lines += ["", "Patient by patient:", "", *paired(rows, list(costs), columns)]
+    if len(models) > 1:
+        lines += ["", "Patient by patient:", "", *paired(rows, models, columns)]
     ends = dict.fromkeys(row.method for row in rows if row.region.endswith("@end"))
     if ends:
         lines += [
@@ -260,7 +326,7 @@ def main() -> None:
         ]
     lines += [
         "",
-        f"{datetime.now(UTC).date().isoformat()}, {device}, Python {platform.python_version()}, "
+        f"{datetime.now(UTC).date().isoformat()}, {scored[0].device}, Python {platform.python_version()}, "
         f"{time.monotonic() - start:.0f} s in all.",
     ]
     text = "\n".join(lines)
@@ -276,7 +342,7 @@ def main() -> None:
                 for name, region, metric, _ in columns
                 if (method, region, metric) in table
             }
-            for method in makers
+            for method in (WATER, BOUND, *models)
         },
     )
 

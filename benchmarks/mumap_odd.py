@@ -18,14 +18,26 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from mumap import canonical, cell, described, label_of, organ_bias, score_patient, simulated
+from mumap import (
+    canonical,
+    cell,
+    described,
+    device_of,
+    each,
+    label_of,
+    maker_of,
+    organ_bias,
+    registrars,
+    score_patient,
+    simulated,
+)
 from scipy import ndimage, stats
 
-from pet_pipeline.cli.console import progress
 from pet_pipeline.configs.uncertainty import LEVELS
 from pet_pipeline.data.couch import patient_mask
 from pet_pipeline.data.manifest import Case
@@ -37,7 +49,7 @@ from pet_pipeline.evaluation.groups import values as by_patient
 from pet_pipeline.evaluation.report import write_metrics
 from pet_pipeline.evaluation.statistics import Group, describe, paired_difference
 from pet_pipeline.inference.mumaps import MumapMaker
-from pet_pipeline.models.devices import describe as device_of
+from pet_pipeline.inference.options import MumapOptions
 from pet_pipeline.mumap.fusion import uncertainty_of
 from pet_pipeline.mumap.population import USED
 from pet_pipeline.mumap.targets import body_mumap
@@ -87,7 +99,7 @@ class Answer:
 
 def ask(maker: MumapMaker, nac: Volume, case_id: str) -> Answer:
     """One run of a model: all its stages."""
-    made = maker.make(nac, None, case_id)
+    made = maker.make(nac, MumapOptions(workers=registrars()), case_id)
     cascaded, confidence = made.cascaded, made.confidence
     assert cascaded is not None
     assert confidence is not None, "the model has no population prior"
@@ -149,10 +161,19 @@ def told_of(case: Case, answer: Answer) -> list[Row]:
     ]
 
 
-def calibration(case: Case, maker: MumapMaker) -> list[Row]:
+def score_both(pair: tuple[Case, Case], *, model: str, doses: Sequence[float | str]) -> tuple[list[Row], list[Row]]:
+    """All rows of a patient, and of the same one without the pathology."""
+    case, other = pair
+    kind, maker = case.extra["pathology"], maker_of(model)
+    region = region_of(kind, case)
+    elsewhere = region_of(kind, other) if kind == "scoliosis" else region
+    return score(case, maker, region, doses), score(other, maker, elsewhere, doses)
+
+
+def calibration(case: Case, *, model: str) -> list[Row]:
     """Error by confidence in one patient's body: rows of region `confidence:LOW-HIGH`, and rank correlations."""
     assert case.input is not None
-    nac = canonical(case.input)
+    maker, nac = maker_of(model), canonical(case.input)
     answer, truth = ask(maker, nac, case.case_id), true_map(case, nac)
     body = patient_mask(truth, nac.geometry.spacing_mm)
     sure = answer.confidence[body].astype(np.float64)
@@ -339,6 +360,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, help="fewer odd patients: 4 are one of each; 0: none")
     parser.add_argument("--test-patients", type=int, help="fewer test patients; 0: no calibration")
     parser.add_argument("--doses", nargs="+", default=["noisefree"], help="of the sinograms that are corrected")
+    parser.add_argument("--workers", type=int, default=1, help="patients at a time, each on one core")
     arguments = parser.parse_args()
     doses: list[float | str] = [text if text == "noisefree" else float(text) for text in arguments.doses]
     start = time.monotonic()
@@ -349,24 +371,16 @@ def main() -> None:
     test = [] if arguments.test_patients == 0 else simulated(
         "cohort-test", arguments.test, arguments.set, arguments.test_patients
     )  # fmt: skip
-    maker = MumapMaker.load(arguments.model)
     kinds: dict[str, list[Case]] = {}
-    odd_rows: list[Row] = []
-    plain_rows: list[Row] = []
-    with progress("odd patients", len(odd)) as tick:
-        for case, other in zip(odd, plain, strict=True):
-            assert case.case_id == other.case_id
-            kind = case.extra["pathology"]
-            kinds.setdefault(kind, []).append(case)
-            region = region_of(kind, case)
-            odd_rows += score(case, maker, region, doses)
-            plain_rows += score(other, maker, region_of(kind, other) if kind == "scoliosis" else region, doses)
-            tick(1, case.case_id)
-    test_rows: list[Row] = []
-    with progress("test patients", len(test)) as tick:
-        for case in test:
-            test_rows += calibration(case, maker)
-            tick(1, case.case_id)
+    for case, other in zip(odd, plain, strict=True):
+        assert case.case_id == other.case_id
+        kinds.setdefault(case.extra["pathology"], []).append(case)
+    pairs = list(zip(odd, plain, strict=True))
+    both = partial(score_both, model=arguments.model, doses=doses)
+    scored = each("odd patients", both, pairs, arguments.workers)
+    odd_rows, plain_rows = ([row for pair in scored for row in pair[side]] for side in (0, 1))
+    found = each("test patients", partial(calibration, model=arguments.model), test, arguments.workers)
+    test_rows = [row for rows in found for row in rows]
     told = [
         f"{len(odd)} odd patients, {len(odd) // len(kinds)} of each pathology, maps of the 5 % NAC image by "
         f"{arguments.model}, cm^-1; mean over patients [bootstrap 95 % interval, too narrow below ten patients].",
@@ -381,7 +395,7 @@ def main() -> None:
         "",
         f"Members left out of their priors: {left_out:.0f}; on a busy machine registrations run out of time.",
         "",
-        f"{datetime.now(UTC).date().isoformat()}, {device_of(maker.compute.device)}, {maker.compute.precision}, "
+        f"{datetime.now(UTC).date().isoformat()}, {device_of(arguments.model)}, "
         f"Python {platform.python_version()}, {time.monotonic() - start:.0f} s in all.",
     ]
     text = "\n".join(lines)
