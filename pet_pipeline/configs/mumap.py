@@ -64,6 +64,7 @@ class PopulationSettings(Settings):
     images: PositiveInt = Field(
         2, description="images of a training participant that later stages learn from; each needs K registrations"
     )
+    cases: PositiveInt | None = Field(None, description="most images in all that a later stage learns from; None: any")
     members: PositiveInt | None = Field(None, description="most members of the bank; None: every training participant")
     floor_percentile: float = Field(
         0.5, ge=0.0, le=50.0,

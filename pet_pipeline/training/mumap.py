@@ -20,7 +20,6 @@ from torch import nn
 from pet_pipeline._version import __version__
 from pet_pipeline.configs.model import ModelDescription
 from pet_pipeline.configs.mumap import (
-    ESTIMATE,
     PET,
     BankDescription,
     MumapDescription,
@@ -122,17 +121,19 @@ def train_mumap(
     networks: dict[str, nn.Module] = {}
     for stage in range(1, settings.stages + 1):
         last = stage == settings.stages
-        mine = train if stage == 1 else tuple(case for case in learnt if case.has(f"{ESTIMATE}{stage - 1}"))
-        trained = _train_stage(this, stage, folds[-1:] if last else folds, mine)
+        trained = _train_stage(this, stage, folds[-1:] if last else folds, train if stage == 1 else learnt)
         networks[f"stage{stage}"] = trained[-1][1]
         if last:
             break
         estimated: list[PackedCase] = []
         for fold, trained_network in trained:
             others = [case for case in learnt if case.participant_id in fold.estimates]
+            others = _at_most(settings.population.cases, others)
             others += validation if fold is trained[-1][0] else ()
             write_estimates(trained_network, fold, stage, others, settings, compute, progress)
             estimated += others
+        made = {case.case_id for case in estimated}
+        learnt = tuple(case for case in learnt if case.case_id in made)
         if bank is not None:
             write_priors(this.bank, stage, estimated, settings, progress, workers)
     with progress("what the model has seen", len(cases_seen(manifest))) as tick:
@@ -283,6 +284,13 @@ def _identity(
     )
 
 
+def _at_most(count: int | None, cases: list[PackedCase]) -> list[PackedCase]:
+    """So many cases, evenly over the list; all where there are no more."""
+    if count is None or count >= len(cases):
+        return cases
+    return [cases[index * len(cases) // count] for index in range(count)]
+
+
 def _bank(this: _Run, manifest: Manifest) -> Bank:
     """The bank of the training split, built once."""
     if this.bank.is_file():
@@ -307,7 +315,7 @@ def _facts(
 ) -> dict[str, Any]:
     """What the card says about the training."""
     later = {} if settings.stages == 1 else {
-        "later_stages_cases": len([case for case in learnt if case.has(f"{ESTIMATE}1")]),
+        "later_stages_cases": len(learnt),
         "later_steps_a_stage": _steps(settings.later_under_optimiser, settings.later_optimiser),
         "folds": {
             f"stage1{fold.name}": f"learnt from {len(fold.learns_from)}, estimated {len(fold.estimates)}"

@@ -156,6 +156,21 @@ def test_with_one_fold_the_second_stage_learns_from_those_the_first_never_met(
     assert [list(facts.networks[f"stage{n}"].settings["under_widths"]) for n in (1, 2)] == [[8, 16], [8]]
 
 
+def test_later_stages_learn_from_so_many_images_even_where_more_were_estimated_before(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    changes = ("folds=1", "method=our")
+    train_mumap(manifest, small(*changes), tmp_path / "two", progress=silent)
+    shutil.copytree(tmp_path / "two" / "packed", tmp_path / "one" / "packed")
+    train_mumap(manifest, small(*changes, "population.cases=1"), tmp_path / "one", progress=silent)
+    counted = [
+        load_folder(tmp_path / name / "model").description.training["later_stages_cases"] for name in ("two", "one")
+    ]
+    assert counted == [2, 1]
+    assert losses(tmp_path / "one")["stage1"] == losses(tmp_path / "two")["stage1"]
+    assert losses(tmp_path / "one")["stage2"] != losses(tmp_path / "two")["stage2"]
+
+
 def test_a_first_stage_is_the_same_for_every_cascade(manifest: Manifest, unbroken: Path, tmp_path: Path) -> None:
     """So the checkpoints of one run may serve the next method's."""
     train_mumap(manifest, small("method=our", "stages=1"), tmp_path, progress=silent)
