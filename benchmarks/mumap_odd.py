@@ -359,7 +359,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/mumap-odd"))
     parser.add_argument("--patients", type=int, help="fewer odd patients: 4 are one of each; 0: none")
     parser.add_argument("--test-patients", type=int, help="fewer test patients; 0: no calibration")
-    parser.add_argument("--doses", nargs="+", default=["noisefree"], help="of the sinograms that are corrected")
+    parser.add_argument("--doses", nargs="*", default=["noisefree"], help="of the sinograms; none: maps alone")
     parser.add_argument("--workers", type=int, default=1, help="patients at a time, each on one core")
     arguments = parser.parse_args()
     doses: list[float | str] = [text if text == "noisefree" else float(text) for text in arguments.doses]

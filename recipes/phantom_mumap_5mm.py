@@ -30,8 +30,8 @@ BASELINES = {"unet": "stage1-under", "our": "stage1*", "diffusion": None}
 
 INTENDED_USE = (
     "Research and demonstration, not diagnosis. Mu-maps at 511 keV of adults, head to thighs, from 18F-FDG PET of 5 to "
-    "100 % dose without attenuation correction; trained on simulated patients only. What its training bodies all have, "
-    "such as two lungs, it shows in a patient who lacks it, without a warning."
+    "100 % dose without attenuation correction; trained on simulated patients only, three in ten with a lung removed, "
+    "an effusion or scoliosis. What none of them had, such as metal, it does not show, and seldom warns of."
 )
 
 

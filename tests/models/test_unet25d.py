@@ -65,8 +65,9 @@ def test_far_from_the_edge_the_crop_does_not_matter() -> None:
     crop = (..., slice(8, 88), slice(8, 88))  # a multiple of 4, as the levels halve twice
     cropped = network(x_t[crop], t, condition[crop])
     inner = (..., slice(32, -32), slice(32, -32))
-    torch.testing.assert_close(cropped[inner], whole[crop][inner], rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(cropped, whole[crop], rtol=1e-4, atol=1e-5)  # at the edge it does
+    # processors sum the convolutions of two sizes in other orders: 1.2e-5 apart was seen
+    torch.testing.assert_close(cropped[inner], whole[crop][inner], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(cropped, whole[crop], rtol=1e-4, atol=1e-3)  # at the edge it does
 
 
 @torch.no_grad()
@@ -76,7 +77,7 @@ def test_group_norm_does_depend_on_the_crop() -> None:
     crop = (..., slice(8, 88), slice(8, 88))
     inner = (..., slice(32, -32), slice(32, -32))
     cropped, whole = network(x_t[crop], t, condition[crop]), network(x_t, t, condition)
-    assert not torch.allclose(cropped[inner], whole[crop][inner], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(cropped[inner], whole[crop][inner], rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
