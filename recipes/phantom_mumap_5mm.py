@@ -20,9 +20,9 @@ from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.mumap import MumapTrainingSettings
 from pet_pipeline.inference.calibration import calibration_cases
 from pet_pipeline.inference.defaults import DEFAULT_MUMAP_MODEL
-from pet_pipeline.inference.mumap_calibration import calibrate_mumaps
+from pet_pipeline.inference.mumap_calibration import calibrate_mumaps, with_calibration
 from pet_pipeline.inference.mumaps import MumapMaker
-from pet_pipeline.models.weights import bank_path, describe_anew, load_folder, network, save_folder, unusual_network
+from pet_pipeline.models.weights import bank_path, load_folder, network, save_folder, unusual_network
 from pet_pipeline.training.mumap import train_mumap
 
 BASELINES = {"unet": "stage1-under", "our": "stage1*", "diffusion": None}
@@ -76,7 +76,7 @@ def main() -> None:
     cases = calibration_cases(cohort, "val", "mumap", VALIDATION_CASES)
     with progress("calibrate", len(cases)) as tick:
         calibration = calibrate_mumaps(maker, cases, on_case=lambda name: tick(1, name))
-    describe_anew(written, target, {"mumap": maker.cascade.model_copy(update={"calibration": calibration})})
+    with_calibration(maker, calibration, target)
     announce(target)
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +127,12 @@ def trunk(number: int, *, seed: int = 0) -> dict[str, np.ndarray]:
     return {"mumap": np.maximum(body, couch), "body": body, "input": nac}
 
 
-@pytest.fixture(scope="session")
-def mumap_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The manifest of six small trunks: four to train on, one to watch, one nobody has seen."""
+def trunk_cohort(root: Path, splits: Mapping[int, str]) -> Path:
+    """Write small trunks, one a number, each of its split; returns their manifest."""
     from pet_pipeline.data.manifest import Case, Manifest
 
-    root = tmp_path_factory.mktemp("mumap-cohort")
     cases = []
-    for number, split in enumerate(("train",) * 4 + ("val", "test")):
+    for number, split in splits.items():
         paths = {}
         volumes = trunk(number)
         for name in ("input", "mumap"):
@@ -146,6 +144,20 @@ def mumap_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cases.append(Case(f"sub-{number}_dose05", f"sub-{number}", "test", split, dose=5.0, scanner="any", **paths))
     Manifest(root, tuple(cases)).save(root / "manifest.tsv")
     return root / "manifest.tsv"
+
+
+@pytest.fixture(scope="session")
+def mumap_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of six small trunks: four to train on, one to watch, one nobody has seen."""
+    splits = dict(enumerate(("train",) * 4 + ("val", "test")))
+    return trunk_cohort(tmp_path_factory.mktemp("mumap-cohort"), splits)
+
+
+@pytest.fixture(scope="session")
+def unseen_trunks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of four more small trunks to watch, and of one nobody has seen."""
+    splits = dict.fromkeys(range(6, 10), "val") | {12: "test"}
+    return trunk_cohort(tmp_path_factory.mktemp("unseen-trunks"), splits)
 
 
 @pytest.fixture(scope="session")

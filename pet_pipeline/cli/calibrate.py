@@ -43,7 +43,7 @@ def calibrate(
     from pet_pipeline.data.manifest import Manifest
     from pet_pipeline.errors import UsageError
     from pet_pipeline.inference.calibration import calibrate_spread, calibration_cases
-    from pet_pipeline.inference.mumap_calibration import calibrate_mumaps
+    from pet_pipeline.inference.mumap_calibration import calibrate_mumaps, with_calibration
     from pet_pipeline.inference.mumaps import MumapMaker
     from pet_pipeline.inference.translator import Translator
     from pet_pipeline.models.weights import describe_anew, load_folder, writable_folder
@@ -64,14 +64,13 @@ def calibrate(
         with progress("calibrate", len(cases)) as tick:
             calibration: ErrorModel
             if isinstance(loaded, MumapMaker):
-                calibration = calibrate_mumaps(loaded, cases, on_case=lambda name: tick(1, name))
-                changes: dict[str, object] = {"mumap": loaded.cascade.model_copy(update={"calibration": calibration})}
+                calibration = of_maps = calibrate_mumaps(loaded, cases, on_case=lambda name: tick(1, name))
+                written = with_calibration(loaded, of_maps, destination)
             else:
                 calibration = calibrate_spread(
                     loaded, cases, paths=paths, reference=target, seed=seed, on_case=lambda name: tick(1, name)
                 )
-                changes = {"calibration": calibration}
-        written = describe_anew(folder, destination, changes)
+                written = describe_anew(folder, destination, {"calibration": calibration})
     if json:
         print_json({"model": str(written.path), "calibration": calibration.model_dump(mode="json")})
         return

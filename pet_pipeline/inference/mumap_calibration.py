@@ -1,6 +1,7 @@
 """A mu-map model's uncertainty calibrated on cases with a mu-map that it has not learnt from."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from pet_pipeline.errors import UsageError
 from pet_pipeline.evaluation.recalibration import Voxels
 from pet_pipeline.inference.calibration import MOST_VOXELS, fitted
 from pet_pipeline.inference.mumaps import MumapMaker
+from pet_pipeline.models.weights import ModelFolder, describe_anew
 from pet_pipeline.mumap.targets import body_mumap
 from pet_pipeline.seeding import generator
 from pet_pipeline.units import MU_WATER_CM1
@@ -43,6 +45,12 @@ def measure_mumap(maker: MumapMaker, case: Case) -> Voxels:
         regions = np.rint(crop(labels.data, frame.start, frame.shape)).ravel()[body].astype(np.int64)
     error = (made.cascaded.mumap_cm1 - truth).ravel()[body] / np.float32(MU_WATER_CM1)
     return Voxels({name: sign.ravel()[body] for name, sign in made.uncertainty.signs.items()}, error, regions)
+
+
+def with_calibration(maker: MumapMaker, calibration: MumapCalibration, destination: Path) -> ModelFolder:
+    """A copy of a loaded model at `destination` (which may be its own folder) that tells the error of its maps."""
+    cascade = maker.cascade.model_copy(update={"calibration": calibration})
+    return describe_anew(maker.model, destination, {"mumap": cascade})
 
 
 def calibrate_mumaps(

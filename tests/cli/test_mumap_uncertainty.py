@@ -10,7 +10,7 @@ import pytest
 
 from pet_pipeline.configs.mumap import MumapDescription
 from pet_pipeline.configs.uncertainty import MUMAP_SIGNS, Curve, MumapCalibration
-from pet_pipeline.data.manifest import Case, Manifest
+from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.inference.mumap_uncertainty import expected_error, signs_of_mumap
 from pet_pipeline.models.weights import load_folder
 from pet_pipeline.mumap.fusion import uncertainty_of
@@ -21,45 +21,22 @@ ALONE = ("--workers", 1, "--precision", "fp32", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
-def watched(mumap_cohort: Path, trunks: Callable[..., dict[str, np.ndarray]], tmp_path_factory) -> Path:  # type: ignore[no-untyped-def]
-    """The manifest of four trunks that the tiny model has not learnt from."""
-    root = tmp_path_factory.mktemp("watched")
-    known = next(case for case in Manifest.load(mumap_cohort).cases if case.split == "val")
-    affine = nib.load(known.input).affine
-    cases = []
-    for number in range(6, 10):
-        paths = {}
-        for name, volume in trunks(number).items():
-            if name in ("input", "mumap"):
-                paths[name] = root / f"sub-{number}_{name}.nii.gz"
-                image = nib.Nifti1Image(volume, affine)
-                image.header.set_xyzt_units("mm")
-                nib.save(image, paths[name])
-        (root / f"sub-{number}_input.json").write_text(json.dumps({"Units": "g/mL", "Simulated": True}))
-        cases.append(Case(f"sub-{number}", f"sub-{number}", "test", "val", dose=5.0, scanner="any", **paths))
-    Manifest(root, tuple(cases)).save(root / "manifest.tsv")
-    return root / "manifest.tsv"
-
-
-@pytest.fixture(scope="module")
-def calibrated(tiny_mumap_model: Path, watched: Path, tmp_path_factory) -> Path:  # type: ignore[no-untyped-def]
+def calibrated(tiny_mumap_model: Path, unseen_trunks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pet_pipeline.inference.calibration import calibration_cases
-    from pet_pipeline.inference.mumap_calibration import calibrate_mumaps
+    from pet_pipeline.inference.mumap_calibration import calibrate_mumaps, with_calibration
     from pet_pipeline.inference.mumaps import MumapMaker
-    from pet_pipeline.models.weights import describe_anew
 
     maker = MumapMaker.load(tiny_mumap_model, device="cpu", precision="fp32")
-    found = calibrate_mumaps(maker, calibration_cases(Manifest.load(watched), "val", "mumap"))
+    found = calibrate_mumaps(maker, calibration_cases(Manifest.load(unseen_trunks), "val", "mumap"))
     folder = tmp_path_factory.mktemp("calibrated") / "model"
-    describe_anew(maker.model, folder, {"mumap": maker.cascade.model_copy(update={"calibration": found})})
-    return folder
+    return with_calibration(maker, found, folder).path
 
 
 def test_calibrate_writes_a_model_whose_maps_tell_their_error(
-    pet_pipeline: Call, tiny_mumap_model: Path, watched: Path, calibrated: Path, tmp_path: Path
+    pet_pipeline: Call, tiny_mumap_model: Path, unseen_trunks: Path, calibrated: Path, tmp_path: Path
 ) -> None:
     code, out, err = pet_pipeline(
-        "calibrate", "--model", tiny_mumap_model, "--data", watched, "--output", tmp_path / "model",
+        "calibrate", "--model", tiny_mumap_model, "--data", unseen_trunks, "--output", tmp_path / "model",
         "--precision", "fp32", "--device", "cpu", "--json",
     )  # fmt: skip
     assert code == 0, err
@@ -68,7 +45,7 @@ def test_calibrate_writes_a_model_whose_maps_tell_their_error(
     written = load_folder(tmp_path / "model").description.mumap
     assert written == load_folder(calibrated).description.mumap
     assert "mumap --uncertainty" in (tmp_path / "model" / "card.md").read_text()
-    pet = Manifest.load(watched).cases[0].input
+    pet = Manifest.load(unseen_trunks).cases[0].input
     command = ("mumap", pet, "--output", tmp_path / "out", "--model", tmp_path / "model", *ALONE)
     assert pet_pipeline(*command)[0] == 0
     before = (tmp_path / "out" / "sub-6_input_mumap.nii.gz").read_bytes()
@@ -76,7 +53,7 @@ def test_calibrate_writes_a_model_whose_maps_tell_their_error(
     assert code == 0, err
     assert (tmp_path / "out" / "sub-6_input_mumap.nii.gz").read_bytes() == before
     error = np.asarray(nib.load(tmp_path / "out" / "sub-6_input_mumap_std.nii.gz").dataobj)
-    truth = np.asarray(nib.load(Manifest.load(watched).cases[0].mumap).dataobj)
+    truth = np.asarray(nib.load(Manifest.load(unseen_trunks).cases[0].mumap).dataobj)
     assert error.shape == truth.shape
     assert (error >= 0.0).all()
     assert error[0, 0, 0] == 0.0
@@ -87,32 +64,30 @@ def test_calibrate_writes_a_model_whose_maps_tell_their_error(
 
 
 def test_the_interval_holds_for_a_patient_of_whom_nothing_was_known(
-    pet_pipeline: Call, trunks: Callable[..., dict[str, np.ndarray]], calibrated: Path, watched: Path, tmp_path: Path
+    pet_pipeline: Call, calibrated: Path, unseen_trunks: Path, tmp_path: Path
 ) -> None:
-    volumes = trunks(12)
-    image = nib.Nifti1Image(volumes["input"], nib.load(Manifest.load(watched).cases[0].input).affine)
-    image.header.set_xyzt_units("mm")
-    nib.save(image, tmp_path / "new.nii.gz")
-    command = ("mumap", tmp_path / "new.nii.gz", "--output", tmp_path, "--model", calibrated, *ALONE)
-    code, _, err = pet_pipeline(*command, "--input-unit", "suv", "--uncertainty")
-    assert code == 0, err
-    made, error = (
-        np.asarray(nib.load(tmp_path / f"new_mumap{tag}.nii.gz").dataobj, dtype=np.float64) for tag in ("", "_std")
+    new = Manifest.load(unseen_trunks).select(split="test").cases[0]
+    code, _, err = pet_pipeline(
+        "mumap", new.input, "--output", tmp_path, "--model", calibrated, *ALONE, "--uncertainty"
     )
+    assert code == 0, err
+    maps = [tmp_path / f"sub-12_input_mumap{tag}.nii.gz" for tag in ("", "_std")]
+    made, error = (np.asarray(nib.load(path).dataobj, dtype=np.float64) for path in maps)
     known = load_folder(calibrated).description.mumap
     assert known is not None
     assert known.calibration is not None
-    body = (volumes["mumap"] > 0.01) & (error > 0.0)
-    off = np.abs(made - volumes["mumap"])[body] / error[body]
+    truth = np.asarray(nib.load(new.mumap).dataobj)
+    body = (truth > 0.01) & (error > 0.0)
+    off = np.abs(made - truth)[body] / error[body]
     assert 0.65 < (off < known.calibration.half_widths[80]).mean() < 0.95
     assert (off < known.calibration.half_widths[95]).mean() > 0.85
 
 
 @pytest.mark.parametrize("arguments", [("--k", 1), ("--stages", 1), ("--no-bank",)], ids=str)
 def test_other_stages_and_members_have_no_error_to_tell(
-    arguments: tuple[object, ...], pet_pipeline: Call, calibrated: Path, watched: Path, tmp_path: Path
+    arguments: tuple[object, ...], pet_pipeline: Call, calibrated: Path, unseen_trunks: Path, tmp_path: Path
 ) -> None:
-    pet = Manifest.load(watched).cases[0].input
+    pet = Manifest.load(unseen_trunks).cases[0].input
     code, _, err = pet_pipeline(
         "mumap", pet, "--output", tmp_path / "out", "--model", calibrated, "--uncertainty", *arguments
     )
@@ -122,14 +97,14 @@ def test_other_stages_and_members_have_no_error_to_tell(
 
 
 def test_a_model_that_was_never_calibrated_says_so(
-    pet_pipeline: Call, tiny_mumap_model: Path, watched: Path, tmp_path: Path
+    pet_pipeline: Call, tiny_mumap_model: Path, unseen_trunks: Path, tmp_path: Path
 ) -> None:
-    pet = Manifest.load(watched).cases[0].input
+    pet = Manifest.load(unseen_trunks).cases[0].input
     code, _, err = pet_pipeline("mumap", pet, "--output", tmp_path, "--model", tiny_mumap_model, "--uncertainty")
     assert code == 2
     assert "pet-pipeline calibrate" in err
     for wrong in (("--paths", 2), ("--reference", "target")):
-        code, _, err = pet_pipeline("calibrate", "--model", tiny_mumap_model, "--data", watched, *wrong)
+        code, _, err = pet_pipeline("calibrate", "--model", tiny_mumap_model, "--data", unseen_trunks, *wrong)
         assert code == 2
         assert "are of translations" in err
 
