@@ -90,8 +90,8 @@ sampling is calibrated: the map is the error to expect, not the spread alone; wi
 - Trained on simulated patients alone. On a real scan it is a demonstration: nothing is known about its errors there.
 {%- endif %}
 {% if d.mumap -%}
-- The couch is not in its mu-maps. What no training patient had (metal, contrast agent, a missing organ) can be missed, \
-or painted over with what is usual.
+- The couch is not in its mu-maps. What no training patient had (metal, contrast agent, a missing organ) can be \
+missed, or painted over with what is usual.
 {% else -%}
 - It can lose small or faint lesions and can invent uptake; the figures say how often it did on simulated patients.
 {% endif -%}
