@@ -177,7 +177,11 @@ WORLDS = (
         "maps",
         "bodies",
         ("docs/mumap.md",),
-        (("(--config mumap-demo)", rf"\1 {SMALL_MUMAP}"),),
+        (
+            ("(--config mumap-demo)", rf"\1 {SMALL_MUMAP}"),
+            # the small one has no population prior
+            ("calibrate --model runs/mumap/model", "calibrate --model phantom-mumap-5mm --output calibrated"),
+        ),
         slow=True,
     ),
     World(

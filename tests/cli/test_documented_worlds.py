@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import desk
 import pytest
 from documented import LINES, PYTHON, ROOT, Line
 from documented_worlds import EVERYWHERE, EXCUSED, WORLDS, World, neither_run_nor_excused
+
+from pet_pipeline.data.manifest import Manifest
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -50,10 +53,13 @@ def start_nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def start_bodies(tmp_path_factory: pytest.TempPathFactory, mumap_cohort: Path) -> Path:
-    """Results to score, and a cohort of small trunks to learn mu-maps from."""
+    """Results to score, and a cohort of small trunks to learn mu-maps from and to calibrate them on."""
     root = tmp_path_factory.mktemp("bodies")
     desk.scored(root)
     shutil.copytree(mumap_cohort.parent, root, dirs_exist_ok=True)
+    known = Manifest.load(root / "manifest.tsv")
+    watched = (replace(case, split="val") if case.split == "test" else case for case in known.cases)
+    Manifest(root, tuple(watched)).save(root / "manifest.tsv")
     desk.save(root / "NAC.nii.gz", desk.phantom_array(), desk.SUV)
     return root
 
