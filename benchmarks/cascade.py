@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ import numpy as np
 from pet_pipeline.data.files import write_json
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import read
+from pet_pipeline.data.volume import Volume
 from pet_pipeline.evaluation.case import score_case
-from pet_pipeline.evaluation.intervals import FIGURES, REACH_MM, figures, intervals, score_intervals
+from pet_pipeline.evaluation.intervals import FIGURES, REACH_MM, Key, figures, intervals, score_intervals
 from pet_pipeline.evaluation.regions import parts
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.pairing import Pair
@@ -45,9 +47,9 @@ def measured(translator: Translator, case: Case, paths: int, stages: int) -> Fig
     assert truth.labels is not None
     options = TranslateOptions(paths=max(paths, 1), cascade=max(stages, 1), prior_only=paths == 0)
     known = parts(truth.labels, truth.structures, margin_mm=REACH_MM, spacing_mm=truth.spacing_mm)
-    draws: dict[int, dict] = {}
+    draws: dict[int, dict[Key, float]] = {}
 
-    def measure(number: int, path: object) -> None:
+    def measure(number: int, path: Volume) -> None:
         draws[number] = figures(path.data, known, truth.spacing_mm)
 
     volume = read(getattr(case, translator.model.description.condition))[0].canonical()
@@ -117,7 +119,7 @@ def main() -> None:
             for case in cases:
                 path = arguments.output / name / way / f"{case.case_id}.json"
                 if path.is_file() or time.monotonic() - start < arguments.seconds:
-                    made = kept(path, lambda c=case, p=paths, s=stages, t=translator: measured(t, c, p, s))
+                    made = kept(path, partial(measured, translator, case, paths, stages))
                     found.setdefault((name, way), []).append(made)
     print(table(found))
 

@@ -304,14 +304,14 @@ def print_tables(figures: Figures) -> None:
     print("\nLesions: mean over patients; lost of those conspicuous in the truth; false foci a case\n")
     print("| arm | SUVmax recovery | SUVpeak recovery | lost | false foci |\n|---|---|---|---|---|")
     for arm, metrics in figures.items():
-        means = [
+        recoveries = [
             f"{np.mean(list(by_patient(metrics[one], EVERYWHERE).values())):.2f}" if metrics.get(one) else "-"
             for one in RECOVERIES
         ]
         totals = {one: sum(metrics.get(one, {}).values()) for one in COUNTS}
         foci = totals["false_foci"] / max(len(metrics["psnr"]), 1)
         lost = f"{totals['lost']:.0f} of {totals['conspicuous']:.0f}"
-        print(f"| {labels[arm]} | {' | '.join(means)} | {lost} | {foci:.2f} |")
+        print(f"| {labels[arm]} | {' | '.join(recoveries)} | {lost} | {foci:.2f} |")
     if TUNED not in figures:
         return
     print(f"\nPaired, patient by patient: {TUNED} minus each, PSNR dB [95 % interval]\n")

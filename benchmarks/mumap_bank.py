@@ -133,8 +133,8 @@ def table(manifest: Manifest, patients: int, folder: Path) -> None:
     print(f"\nMeans of {min(patients, len(one))} patients outside the bank.\n")
     print("| map | MAE in body, cm^-1 | Dice lung | Dice bone | confidence | rank correlation | RMS error / u | s |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, values in rows.items():
-        mae, lung, bone, sure, rank, ratio, seconds = np.mean(values, axis=0)
+    for name, all_of_it in rows.items():
+        mae, lung, bone, sure, rank, ratio, seconds = np.mean(all_of_it, axis=0)
         print(
             f"| {name} | {mae:.5f} | {lung:.3f} | {bone:.3f} | {sure:.2f} | {rank:.2f} | {ratio:.2f} | {seconds:.1f} |"
         )

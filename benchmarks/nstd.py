@@ -67,7 +67,9 @@ def main() -> None:
                     continue
                 row.livers += 1
                 if estimated is not None:
-                    row.errors.append(estimated / estimate(volume, liver) - 1.0)
+                    defined = estimate(volume, liver)
+                    assert defined is not None
+                    row.errors.append(estimated / defined - 1.0)
     print("| | cohort (family) | dose | found | error median (quartiles) | largest | bias | elsewhere | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     for (measure, cohort, dose), row in sorted(rows.items()):

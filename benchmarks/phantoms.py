@@ -6,7 +6,8 @@ import numpy as np
 
 from pet_pipeline.configs.phantom import PhantomSettings
 from pet_pipeline.seeding import generator
-from pet_pipeline.simulation.phantoms import Family, draw
+from pet_pipeline.simulation.body_shapes import Family
+from pet_pipeline.simulation.phantoms import draw
 
 
 def main(patients: int = 4) -> None:

@@ -41,6 +41,7 @@ from pet_pipeline.models.devices import describe
 from pet_pipeline.models.registry import parameter_count
 from pet_pipeline.models.weights import network
 from pet_pipeline.simulation.cohort import simulate_cohort
+from pet_pipeline.types import Float32Array
 from pet_pipeline.units import sigma_mm_from_fwhm_mm
 
 PRIOR, OPPONENT, MADM, RULE = "prior alone", "opponent prior", "MADM", "MADM, reference rule"
@@ -58,8 +59,9 @@ KEPT_OUT = {
 Predict = Callable[[Case], np.ndarray]
 
 
-def canonical(path: Path) -> Volume:
-    """A volume turned to RAS+."""
+def canonical(path: Path | None) -> Volume:
+    """A volume turned to RAS+, which the case must have."""
+    assert path is not None
     volume, _ = read(path)
     return volume.canonical()
 
@@ -87,7 +89,8 @@ def smoothed(fwhm_mm: float) -> Predict:
     def predict(case: Case) -> np.ndarray:
         volume = corrected(case)
         sigma = [sigma_mm_from_fwhm_mm(fwhm_mm) / s for s in volume.geometry.spacing_mm]
-        return ndimage.gaussian_filter(volume.data, sigma)
+        filtered: Float32Array = ndimage.gaussian_filter(volume.data, sigma)
+        return filtered
 
     return predict
 
@@ -95,12 +98,13 @@ def smoothed(fwhm_mm: float) -> Predict:
 def non_local(strength: float) -> Predict:
     """The corrected low dose after non-local means on a square-root scale, where OSEM noise is about even."""
 
-    def predict(case: Case) -> np.ndarray:
+    def predict(case: Case) -> Float32Array:
         root = np.sqrt(np.maximum(corrected(case).data, 0.0))
         rough = root - ndimage.gaussian_filter(root, 1.5)
         noise = 1.4826 * float(np.median(np.abs(rough[root > 0.2])))
         clean = denoise_nl_means(root, patch_size=3, patch_distance=4, h=strength * noise, sigma=noise, fast_mode=True)
-        return np.square(clean).astype(np.float32)
+        squared: Float32Array = np.square(clean).astype(np.float32)
+        return squared
 
     return predict
 

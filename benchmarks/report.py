@@ -28,6 +28,7 @@ from pet_pipeline.evaluation.case import Truth, score_case
 from pet_pipeline.evaluation.regions import Structure
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.seeding import generator
+from pet_pipeline.types import BoolArray
 from pet_pipeline.units import Unit
 
 SHAPE, SPACING_MM = (128, 128, 200), (4.0, 4.0, 4.0)
@@ -48,12 +49,13 @@ ORGANS = (
 DIAMETERS_MM = (9.0, 13.0, 18.0, 25.0)
 
 
-def _ellipsoid(centre_mm: tuple[float, ...], semi_mm: tuple[float, ...]) -> np.ndarray:
+def _ellipsoid(centre_mm: tuple[float, ...], semi_mm: tuple[float, ...]) -> BoolArray:
     axes = [
         (((np.arange(n) - (n - 1) / 2) * s - c) / r) ** 2
         for n, s, c, r in zip(SHAPE, SPACING_MM, centre_mm, semi_mm, strict=True)
     ]
-    return axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :] < 1.0
+    inside: BoolArray = axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :] < 1.0
+    return inside
 
 
 def patient(number: int) -> dict[str, np.ndarray | list[Structure]]:
@@ -71,8 +73,8 @@ def patient(number: int) -> dict[str, np.ndarray | list[Structure]]:
         table.append(Structure(index, name, "organ"))
         gains.append(rng.normal(1.0, 0.03))
     for lesion, diameter in enumerate(DIAMETERS_MM, start=1):
-        centre = (rng.uniform(-110, 110), rng.uniform(-60, 60), rng.uniform(-180, 180))
-        mask = _ellipsoid(centre, (diameter / 2,) * 3)
+        place = (rng.uniform(-110, 110), rng.uniform(-60, 60), rng.uniform(-180, 180))
+        mask = _ellipsoid(place, (diameter / 2,) * 3)
         index = len(ORGANS) + lesion
         labels[mask], activity[mask] = index, rng.uniform(4.0, 12.0)
         table.append(Structure(index, f"lesion_{lesion}", "lesion", diameter_mm=diameter))

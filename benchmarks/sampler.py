@@ -26,18 +26,19 @@ from statistics import median
 from unittest.mock import patch
 
 import torch
-from quality import REFERENCE, canonical, cohort, totals, truth_of, with_twins
+from quality import REFERENCE, canonical, cohort, truth_of, with_twins
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.data import framing
+from pet_pipeline.data.resample import to_spacing
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.diffusion import multiview
 from pet_pipeline.diffusion.multiview import Task, ViewDenoiser
 from pet_pipeline.evaluation.case import BODY, Row, score_case
-from pet_pipeline.evaluation.report import ANY_LESION, groups
+from pet_pipeline.evaluation.groups import ANY_LESION, groups, totals
 from pet_pipeline.inference import sampling_step
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
 from pet_pipeline.inference.options import TranslateOptions
@@ -250,7 +251,7 @@ def efficiency(translator: Translator, shape: tuple[int, ...], side: int, repeat
 def overhead(translator: Translator, volume: Volume, steps: int, repeats: int) -> str:
     """`translate` of a volume on the model grid over the bare forwards of denoisers and prior."""
     options = TranslateOptions(steps=steps)
-    grid = framing.to_spacing(volume, translator.model.description.grid.spacing_mm)
+    grid = to_spacing(volume, translator.model.description.grid.spacing_mm)
     clock, device = Clock(translator.compute.device), translator.compute.device
     with measured(clock, box=True):
         shape = translator.translate(grid, options, "overhead").frame.shape
@@ -262,7 +263,8 @@ def overhead(translator: Translator, volume: Volume, steps: int, repeats: int) -
 
     def prior() -> Tensor:
         with translator.compute.networks():
-            return translator.prior_network(condition)
+            estimate: Tensor = translator.prior_network(condition)
+            return estimate
 
     bare += seconds_of(prior, device, repeats) * (2 if translator.sampler(options).mirror else 1)
     whole = seconds_of(lambda: translator.translate(grid, options, "overhead"), device, repeats)

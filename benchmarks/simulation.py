@@ -15,7 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from pet_pipeline.configs.loading import load
-from pet_pipeline.configs.simulation import AcquisitionSettings, CohortSettings, PhantomSettings
+from pet_pipeline.configs.phantom import PhantomSettings
+from pet_pipeline.configs.simulation import AcquisitionSettings, CohortSettings
 from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.nifti import read
 from pet_pipeline.data.sketch import LEAST_BODY, sketch
@@ -27,7 +28,7 @@ from pet_pipeline.simulation.patient import simulate_patient
 from pet_pipeline.simulation.phantoms import Phantom, draw
 from pet_pipeline.simulation.scan import ScanFacts, acquire, reconstruct
 from pet_pipeline.simulation.scanners import SCANNERS, scanner
-from pet_pipeline.types import FloatArray
+from pet_pipeline.types import BoolArray
 
 EXACT = ScanFacts(0.27, 1.0, 0.4, 1.0, 0.0, 0.0)
 STILL = AcquisitionSettings(phases=1, ct_blur_mm=0.0)
@@ -72,7 +73,7 @@ def whole_patient(name: str, slices: int) -> None:
 
 def eroded_organs(
     phantom: Phantom, shape: tuple[int, ...], spacing: tuple[float, float, float]
-) -> dict[str, FloatArray]:
+) -> dict[str, BoolArray]:
     """Voxels of each structure eroded by 10 mm, where at least 1 mL is left."""
     labels = majority_labels(phantom.labels, (2.5,) * 3, shape, spacing)
     out = {}

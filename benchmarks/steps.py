@@ -12,10 +12,11 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from quality import Row, canonical, markdown, scored, with_twins
+from quality import canonical, markdown, scored, with_twins
 
 from pet_pipeline.cli.console import progress
 from pet_pipeline.data.manifest import Case, Manifest
+from pet_pipeline.evaluation.case import Row
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.translator import Translator
@@ -35,7 +36,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {}
     for source in given.model or [DEFAULT_MODEL]:
         translator = Translator.load(source)
-        for steps in given.steps or [None]:
+        for steps in given.steps or (None,):
             solver = "ddpm" if steps is not None and steps > 1 else None
             options = TranslateOptions(steps=steps, solver=solver, mirror=None if steps is None else False)
             name = f"{translator.model.description.name}, {'default' if steps is None else f'steps {steps}'}"

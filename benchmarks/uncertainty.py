@@ -12,6 +12,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.pairing import Pair
 from pet_pipeline.inference.scoring import load_pair
 from pet_pipeline.inference.translator import Translator
+from pet_pipeline.types import BoolArray
 from pet_pipeline.units import Unit
 
 TEST = ("cohort-test", "cohort-heldout-family", "cohort-heldout-scanner")
@@ -80,7 +82,7 @@ def kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, **make())
+            np.savez_compressed(file, allow_pickle=False, **make())
     with np.load(path) as stored:
         return dict(stored)
 
@@ -163,11 +165,17 @@ def agreement(cases: Sequence[Measured]) -> str:
     return "\n".join(lines)
 
 
+def suv_between(low: float, high: float, case: Measured) -> BoolArray:
+    """Where the predicted SUV is in a bin."""
+    inside: BoolArray = (case.predicted >= low) & (case.predicted < high)
+    return inside
+
+
 def covered(cases: Sequence[Measured], half_widths: dict[int, float]) -> str:
     """Coverage of the intervals, bare and calibrated, for every stratum; voxels of a patient, then patients."""
     strata: dict[str, Callable[[Measured], np.ndarray]] = {"body": lambda c: np.ones(c.predicted.size, bool)}
     for low, high in pairwise(SUV_BINS):
-        strata[f"SUV {low:g} to {high:g}"] = lambda c, a=low, b=high: (c.predicted >= a) & (c.predicted < b)
+        strata[f"SUV {low:g} to {high:g}"] = partial(suv_between, low, high)
     strata["organ edge"] = lambda c: c.edge
     strata["lesions"] = lambda c: c.lesion
     lines = [
@@ -180,12 +188,9 @@ def covered(cases: Sequence[Measured], half_widths: dict[int, float]) -> str:
         chosen = [(case, mask) for case in cases if (mask := of(case)).sum() >= 20]
         cells = []
         for level in LEVELS:
-            for deviation_of, width in (
-                (lambda c: c.spread, normal_half_width(level)),
-                (lambda c: c.deviation, half_widths[level]),
-            ):
+            for told, width in (("spread", normal_half_width(level)), ("deviation", half_widths[level])):
                 values = [
-                    (c.participant, coverage((c.predicted - c.noise_free)[m], width * deviation_of(c)[m]))
+                    (c.participant, coverage((c.predicted - c.noise_free)[m], width * getattr(c, told)[m]))
                     for c, m in chosen
                 ]
                 cells.append(mean_over_patients(values))

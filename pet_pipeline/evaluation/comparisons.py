@@ -156,17 +156,36 @@ def comparisons(
     *,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Every pair of methods in every figure of `COMPARED` that both have, p-values corrected over all of them."""
-    table, unit = values(rows, patients), units(rows)
+    """Every pair of methods in every figure of `COMPARED` that both have, p-values corrected over all of them.
+
+    A patient's value is the mean over the cases that both methods have: with a dose that one of them lacks, the two
+    means would be of different scans.
+    """
+    unit = units(rows)
     found: list[Comparison] = []
     for first, second in combinations(methods_of(rows), 2):
+        shared, alone = in_both(rows, first, second)
+        table = values(shared, patients)
         for region, metric in COMPARED:
             mine, other = (table.get((method, region, metric)) for method in (first, second))
             paired = compare(mine, other, seed=seed) if mine and other else None
             if paired is not None:
+                if alone:
+                    words = f"{alone} case{'s' if alone > 1 else ''} that only one of them has left out"
+                    paired = replace(paired, note="; ".join(filter(None, (paired.note, words))))
                 found.append(Comparison(first, second, region, metric, unit[region, metric], paired))
     corrected = iter(holm([c.paired.p for c in found if c.paired.p is not None]))
     return [c if c.paired.p is None else replace(c, p_holm=next(corrected)) for c in found]
+
+
+def in_both(rows: Sequence[Row], first: str, second: str) -> tuple[list[Row], int]:
+    """The rows of two methods whose case, region and metric both have, and how many cases only one of them has."""
+    of = {method: [row for row in rows if row.method == method] for method in (first, second)}
+    figures = [{(row.case_id, row.region, row.metric) for row in mine} for mine in of.values()]
+    cases = [{row.case_id for row in mine} for mine in of.values()]
+    common = figures[0] & figures[1]
+    shared = [row for mine in of.values() for row in mine if (row.case_id, row.region, row.metric) in common]
+    return shared, len(cases[0] ^ cases[1])
 
 
 def _note(n: int, differ: int, dropped: int) -> str:

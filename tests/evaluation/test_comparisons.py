@@ -96,6 +96,21 @@ def test_the_family_is_all_p_values_of_the_report():
     assert len(raw) == 6
 
 
+def test_a_dose_that_one_method_lacks_is_left_out_of_the_others_mean_too():
+    """Both are level at 5 %; the second has no 100 % case, where the first has 20 dB more."""
+    rows, patients = [], {}
+    for i in range(8):
+        for dose, height in ((5, 0.0), (100, 20.0)):
+            case = f"p{i}_dose-{dose}"
+            patients[case] = f"p{i}"
+            rows.append(Row(case, "a", "body", "psnr", 30.0 + i + height, "dB"))
+            if dose == 5:
+                rows.append(Row(case, "b", "body", "psnr", 30.0 + i - 0.01, "dB"))
+    (found,) = comparisons(rows, patients)
+    assert found.paired.mean_difference == pytest.approx(0.01)
+    assert "8 cases that only one of them has left out" in found.paired.note
+
+
 def test_patients_are_paired_not_cases():
     """Two doses a patient are one patient: three patients, no p-value."""
     rows = _rows("a", range(6), range(6)) + _rows("b", [0] * 6, [0] * 6)
