@@ -41,10 +41,16 @@ class Frame:
     measured: tuple[int, int]
 
     def forward(self, volume: Volume) -> Float32Array:
-        """Voxels of any volume of the same patient in the box, zero beyond its field of view."""
-        turned = volume.canonical()
-        gridded = turned if turned.geometry.matches(self.grid) else onto(turned, self.grid)
-        return crop(gridded.data, self.start, self.shape)
+        """Voxels of any volume of the same patient in the box, zero beyond its field of view; averaged where finer.
+
+        On the source's grid it goes the very way of the condition. Else means over the coarser voxels come first, so
+        that neither noise nor a small lesion is sampled at a point.
+        """
+        turned, field = volume.canonical(), self.source.reoriented(self.turn)
+        if turned.geometry.matches(field):
+            return crop(_averaged(turned, self.measured, self.grid.spacing_mm).data, self.start, self.shape)
+        x, y, z = np.maximum(turned.geometry.spacing_mm, self.grid.spacing_mm)
+        return crop(onto(to_spacing(turned, (x, y, z)), self.grid).data, self.start, self.shape)
 
     def covered_by(self, geometry: Geometry) -> float:
         """The share of the box, 0 to 1, that lies inside another grid's field of view; by a lattice of points."""
@@ -79,8 +85,7 @@ def frame_body(
     turn = condition.geometry.to_canonical()
     turned = condition.oriented(turn)
     measured = measured_slices(turned.data)
-    field = Volume(turned.data[:, :, slice(*measured)], _slices(turned.geometry, measured), turned.unit)
-    gridded = to_spacing(field, spacing_mm)
+    gridded = _averaged(turned, measured, spacing_mm)
     mask = body_mask(gridded.data, spacing_mm)
     start, shape = body_box(mask, margin_voxels=MARGIN_VOXELS, multiple=multiple)
     frame = Frame(condition.geometry, turn, gridded.geometry, start, shape, crop(mask, start, shape), measured)
@@ -94,6 +99,12 @@ def measured_slices(data: Float32Array) -> tuple[int, int]:
     """
     filled = np.flatnonzero(data.any(axis=(0, 1)))
     return (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, data.shape[2])
+
+
+def _averaged(turned: Volume, measured: tuple[int, int], spacing_mm: tuple[float, float, float]) -> Volume:
+    """The measured slices of a volume turned to RAS+, in voxels of a model's grid."""
+    field = Volume(turned.data[:, :, slice(*measured)], _slices(turned.geometry, measured), turned.unit)
+    return to_spacing(field, spacing_mm)
 
 
 def _slices(geometry: Geometry, measured: tuple[int, int]) -> Geometry:
