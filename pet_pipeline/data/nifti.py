@@ -9,7 +9,7 @@ import gzip
 import logging
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.types import Float32Array
 from pet_pipeline.units import Unit
 
-__all__ = ["NiftiTemplate", "files_below", "frames", "is_nifti", "read", "stem", "write"]
+__all__ = ["NiftiTemplate", "file_below", "files_below", "frames", "is_nifti", "read", "stem", "write"]
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,26 @@ def files_below(folder: Path) -> list[Path]:
     """Every NIfTI file below a folder, sorted; neither hidden ones nor those in hidden folders."""
     found = (path for path in folder.rglob("*") if is_nifti(path) and path.is_file())
     return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts))
+
+
+def file_below(folder: Path, names: Iterable[str]) -> Path | None:
+    """The file below a folder with the first of some names (without suffix) that is there; None without any.
+
+    Args:
+        folder: looked through.
+        names: a name with a slash is a path below the folder, one without is a file's in any of its folders.
+
+    Raises:
+        InputRefused: several files have that name.
+    """
+    files = files_below(folder)
+    for name in names:
+        found = [f for f in files if (f"{f.relative_to(folder).parent / stem(f)}" if "/" in name else stem(f)) == name]
+        if len(found) > 1:
+            raise InputRefused(f"{found[0]} and {found[1]}: two volumes called {name}; needed is one of them")
+        if found:
+            return found[0]
+    return None
 
 
 def read(

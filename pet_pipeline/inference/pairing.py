@@ -9,7 +9,7 @@ from typing import Literal
 
 from pet_pipeline.data.bids_names import patient_of
 from pet_pipeline.data.manifest import MISSING, Case, Manifest
-from pet_pipeline.data.nifti import files_below, stem
+from pet_pipeline.data.nifti import file_below, files_below, stem
 from pet_pipeline.errors import UsageError
 
 Quantity = Literal["pet", "mumap"]
@@ -233,16 +233,16 @@ def pair_manifest(
 
 
 def labels_of(name: str, labels: Path | None) -> Path | None:
-    """The label volume of a case in a folder (or the one file given), by the case's name or its patient's."""
+    """The label volume of a case in a folder (or the one file given), by the case's name or its patient's.
+
+    A case that is named by its path (`A/pet`) has its labels under the same one: there is another `pet`.
+
+    Raises:
+        InputRefused: several volumes of that name.
+    """
     if labels is None or labels.is_file():
         return labels
-    files = {stem(f): f for f in files_below(labels)}
-    own = Path(name).name
-    for candidate in (own, patient_of(name)):
-        for suffix in _LABEL_SUFFIXES:
-            if candidate + suffix in files:
-                return files[candidate + suffix]
-    return None
+    return file_below(labels, [own + suffix for own in (name, patient_of(name)) for suffix in _LABEL_SUFFIXES])
 
 
 def _reference(case: Case, kind: ReferenceKind) -> Path | None:

@@ -79,19 +79,18 @@ class Work:
         """The mu-map for a job.
 
         Raises:
-            InputRefused: the folder has none of that name.
+            InputRefused: the folder has none of that name, or two.
         """
         if not isinstance(self.mumap, Path) or self.mumap.is_file():
             return self.mumap
-        files = {nifti.stem(path): path for path in nifti.files_below(self.mumap)}
         base = _base(job.sinogram)
         names = [f"{name}{tag}" for name in (job.case_id, base, job.participant_id) for tag in (MUMAP_TAG, "")]
-        for name in names:
-            if name in files:
-                return files[name]
-        raise InputRefused(
-            f"{self.mumap}: no mu-map for {job.case_id}; looked for {', '.join(dict.fromkeys(names))} (.nii.gz)"
-        )
+        found = nifti.file_below(self.mumap, names)
+        if found is None:
+            raise InputRefused(
+                f"{self.mumap}: no mu-map for {job.case_id}; looked for {', '.join(dict.fromkeys(names))} (.nii.gz)"
+            )
+        return found
 
 
 def parse_dose(text: str) -> Dose:

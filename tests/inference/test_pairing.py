@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pet_pipeline.data.manifest import Case, Manifest
-from pet_pipeline.errors import UsageError
+from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.inference.pairing import gather, labels_of, pair_folders, pair_manifest
 
 
@@ -132,6 +132,18 @@ def test_labels_are_found_by_case_or_by_patient(tmp_path):
     assert own.name == "sub-1_dseg.nii.gz"
     assert labels_of("x", labels) == tmp_path / "x.nii.gz"
     assert labels_of("sub-2_pet", labels) is None
+
+
+def test_labels_of_scans_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    pred, ref, labels = tmp_path / "p", tmp_path / "r", tmp_path / "l"
+    for case in ("A", "B"):
+        _touch(pred / case, "pet_acsd.nii.gz")
+        _touch(ref / case, "pet.nii.gz")
+        _touch(labels / case, "pet_dseg.nii.gz")
+    found = {pair.case_id: pair.labels for pair in pair_folders(pred, ref, labels).pairs}
+    assert found == {f"{case}/pet": labels / case / "pet_dseg.nii.gz" for case in ("A", "B")}
+    with pytest.raises(InputRefused, match=r"two volumes called pet_dseg; needed is one"):
+        labels_of("pet", labels)
 
 
 def test_mu_maps_pair_by_their_own_suffix_on_both_sides(tmp_path):
