@@ -204,13 +204,10 @@ def _written(opened: _Opened, made: Made, work: Procedure) -> CaseResult:
     content = _content(opened.plan, opened.intake, made, work, warnings)
     sidecar.claim(job.target, opened.plan)
     job.sidecar.unlink(missing_ok=True)  # an old sidecar must not vouch for the new image
+    if work.overwrite:
+        _forget(job, made)
     for path, volume in made.images.items():
         nifti.write(path, volume, opened.intake.template)
-    # what stood beside an older result must not pass for this one's
-    written = made.images.keys() | made.tables.keys()
-    for stale in set(job.companions) - written if work.overwrite else ():
-        stale.unlink(missing_ok=True)
-        outcomes.sidecar_path(stale).unlink(missing_ok=True)
     for path, text in made.tables.items():
         write_text(path, text)
     for path, facts in made.beside.items():
@@ -221,6 +218,18 @@ def _written(opened: _Opened, made: Made, work: Procedure) -> CaseResult:
         write_uncertainty(folder, spread)
     sidecar.finish(job.sidecar, job.target, content)
     return CaseResult(job.case_id, job.source, job.target, "done", "; ".join(warnings))
+
+
+def _forget(job: Job, made: Made) -> None:
+    """Remove what stood beside an older result and is not made anew: it must not pass for this one's."""
+    for stale in set(job.companions) - made.images.keys() - made.tables.keys():
+        stale.unlink(missing_ok=True)
+        outcomes.sidecar_path(stale).unlink(missing_ok=True)
+    for folder in {job.dicom_folder, job.deviation_dicom_folder} - made.series.keys() - made.maps.keys():
+        for image in folder.glob("*.dcm"):
+            image.unlink()
+        if folder.is_dir() and not any(folder.iterdir()):  # a user's own file stays
+            folder.rmdir()
 
 
 def _content(

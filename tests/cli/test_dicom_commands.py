@@ -94,3 +94,8 @@ def test_an_uncertainty_becomes_a_series(pet_pipeline: Call, tiny_model: Path, t
         np.sort(spread.ravel()), np.sort(nifti.read(out / "scan_acsd_std.nii.gz")[0].data.ravel()), rtol=1e-5
     )
     assert pet_pipeline("translate", folder, "--output", out, *options)[1].count("skipped") == 1
+    other = ("--model", tiny_model, "--steps", 1, "--device", "cpu", "--seed", 1, "--overwrite")
+    code, _, err = pet_pipeline("translate", folder, "--output", out, *other)
+    assert code == 0, err
+    # Series of the older result would pass for those of the new one.
+    assert sorted(path.name for path in out.iterdir()) == ["scan_acsd.json", "scan_acsd.nii.gz"]
