@@ -11,6 +11,9 @@ from pet_pipeline._version import __version__
 from pet_pipeline.data.files import write_json
 from pet_pipeline.inference import sidecar
 from pet_pipeline.inference.casework import Outcome, Work
+from pet_pipeline.inference.jobs import Job
+from pet_pipeline.inference.pairing import Pair
+from pet_pipeline.inference.scoring import table_beside
 
 FOLDER = "shards"
 """Below the folder of the report."""
@@ -35,8 +38,7 @@ class Parts:
     @classmethod
     def of(cls, works: Sequence[Work], output: Path, count: int) -> "Parts":
         """The parts of these works, the whole evaluation's."""
-        pairs = [pair for work in works for pair in work.pairs.values()]
-        files = sorted({path for pair in pairs for path in (pair.prediction, pair.reference, pair.labels) if path})
+        files = sorted({path for work in works for pair in work.pairs.values() for path in _read_of(pair)})
         stamps = [(stat.st_size, stat.st_mtime_ns) for stat in (path.stat() for path in files)]
         identity = hashlib.sha256(repr((__version__, works, files, stamps)).encode()).hexdigest()
         return cls(output / FOLDER, count, identity)
@@ -66,3 +68,11 @@ class Parts:
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index}-of-{self.count}.json"
+
+
+def _read_of(pair: Pair) -> set[Path]:
+    """The files that a case's scores depend on: also those beside the prediction, the twin's, the labels' table."""
+    beside = Job(pair.case_id, pair.prediction, pair.prediction)
+    named = {pair.prediction, pair.reference, pair.labels, beside.sidecar, *beside.companions, *(pair.twin or ())}
+    table = None if pair.labels is None else table_beside(pair.labels)
+    return {path for path in (*named, table) if path is not None and path.exists()}

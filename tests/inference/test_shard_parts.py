@@ -56,3 +56,15 @@ def test_parts_of_other_options_or_changed_files_do_not_count(works: list[Work],
     prediction = works[0].first.prediction
     os.utime(prediction, ns=(0, prediction.stat().st_mtime_ns + 1))
     assert Parts.of(works, tmp_path, 2).read(1) is None
+
+
+@pytest.mark.parametrize("changed", ["twin.nii", "pred_regions.tsv", "pred_std.nii.gz", "pred.json", "labels.tsv"])
+def test_a_part_depends_on_twin_companions_and_table_too(changed: str, tmp_path: Path) -> None:
+    for name in ("pred.nii", "ref.nii", "twin.nii", "labels.nii", "labels.tsv", "pred_regions.tsv", "pred.json"):
+        (tmp_path / name).write_bytes(b"any")
+    twin = (tmp_path / "twin.nii", tmp_path / "ref.nii")
+    pair = Pair("a", "sub-1", tmp_path / "pred.nii", tmp_path / "ref.nii", tmp_path / "labels.nii", twin)
+    works = [Work({"m": pair}, Reading())]
+    Parts.of(works, tmp_path, 2).save(1, [_outcome()])
+    (tmp_path / changed).write_bytes(b"another")
+    assert Parts.of(works, tmp_path, 2).read(1) is None
