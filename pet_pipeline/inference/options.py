@@ -38,6 +38,13 @@ class TranslateOptions(Settings):
     cascade: PositiveInt = Field(1, description="stages, each with a prior half way from the last one's to its result")
     uncertainty: bool = Field(False, description="also the spread of paths and views, as a standard deviation")
 
+    @property
+    def of_the_sampler(self) -> list[str]:
+        """The options given that say how noise is taken away, as the command line calls them."""
+        names = ("steps", "solver", "fusion", "views", "start", "t_start", "nstd")
+        given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
+        return given + ["--paths"] * (self.paths > 1)
+
     def sampler(self, recommended: SamplerSettings) -> SamplerSettings:
         """The model's recommended sampler with everything that was asked for put in its place.
 

@@ -183,7 +183,7 @@ class Translator:
 
         Raises:
             UsageError: a view that the model lacks, a noise level that it does not take, a start at a time that it
-                was not trained for, an uncertainty where nothing can differ, or a cascade without effect.
+                was not trained for, an uncertainty where nothing can differ, or an option without effect.
         """
         description = self.model.description
         settings = options.sampler(description.sampler)
@@ -194,6 +194,8 @@ class Translator:
                 raise UsageError(f"--uncertainty: the prior of {description.name} is one estimate, without a spread")
             if options.cascade > 1:
                 raise UsageError(f"--cascade {options.cascade}: {description.name} gives its prior, without stages")
+            if idle := options.of_the_sampler:
+                raise UsageError(f"{', '.join(idle)}: {description.name} gives its prior, without sampling; leave out")
             return settings
         if options.uncertainty and options.paths == 1 and len(settings.views) == 1:
             raise UsageError("--uncertainty: one path of one view has no spread; give --paths 2 or more, or more views")
@@ -208,6 +210,11 @@ class Translator:
             raise UsageError(
                 f"--cascade {options.cascade}: started from noise, {description.name} does not look at a prior: later "
                 "stages would know nothing of earlier ones; give --start prior"
+            )
+        if options.t_start is not None and settings.start == "noise":
+            raise UsageError(
+                f"--t-start {options.t_start:g}: {description.name} starts from noise, at time 1; give --start prior "
+                "too, or leave it out"
             )
         start, longest = settings.t_start if settings.start == "prior" else 1.0, description.diffusion.t_max
         if start > longest:

@@ -47,14 +47,14 @@ def test_done_then_skipped(pet_pipeline: Call, phantom_pet_file: Path, tiny_mode
 def test_every_option_arrives(pet_pipeline: Call, phantom_pet_file: Path, tiny_model: Path, tmp_path: Path) -> None:
     code, _, err = pet_pipeline(
         "translate", phantom_pet_file, "-o", tmp_path, "--model", tiny_model, "--steps", 3, "--solver", "dpmpp2m",
-        "--fusion", "sample", "--views", "coronal, axial", "--start", "noise", "--t-start", 0.4, "--device", "cpu",
+        "--fusion", "sample", "--views", "coronal, axial", "--start", "prior", "--t-start", 0.4, "--device", "cpu",
         "--precision", "fp32", "--batch-slices", 5, "--seed", 9, "--input-unit", "suv", "--fill-nan",
         "--paths", 2, "--uncertainty",
     )  # fmt: skip
     assert code == 0, err
     sidecar = json.loads((tmp_path / "phantom_pet_acsd.json").read_text())
     expected = {
-        "steps": 3, "solver": "dpmpp2m", "fusion": "sample", "views": ["coronal", "axial"], "start": "noise",
+        "steps": 3, "solver": "dpmpp2m", "fusion": "sample", "views": ["coronal", "axial"], "start": "prior",
         "t_start": 0.4, "precision": "fp32", "input_unit": "suv", "fill_nan": True, "prior_only": False,
         "paths": 2, "uncertainty": True,
     }  # fmt: skip

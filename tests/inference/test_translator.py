@@ -150,6 +150,10 @@ def test_options_that_the_model_cannot_follow(translator: Translator, tiny_model
         checked(TranslateOptions, steps=0)
     with pytest.raises(UsageError, match=r"--nstd 0.*takes no noise level"):
         translator.translate(volume, TranslateOptions(nstd=0.2))
+    with pytest.raises(UsageError, match=r"--t-start 0\.2: .* starts from noise"):
+        translator.translate(volume, TranslateOptions(start="noise", t_start=0.2))
+    with pytest.raises(UsageError, match=r"--steps, --t-start, --paths: .* gives its prior, without sampling"):
+        translator.translate(volume, TranslateOptions(prior_only=True, steps=2, t_start=0.2, paths=3))
     with pytest.raises(ModelError, match="no-such-model"):
         Translator.load("no-such-model")
     with pytest.raises(UsageError, match=r"cuda|GPU"):
