@@ -27,7 +27,7 @@ from pet_pipeline.simulation.sinograms import write_sinogram
 from pet_pipeline.types import Float32Array, FloatArray, IntArray
 from pet_pipeline.units import Unit
 
-SIMULATOR_VERSION = 1
+SIMULATOR_VERSION = 2
 """Raised when the same settings give other images, so that old patients are not taken for finished ones."""
 
 EROSION_MM = 10.0

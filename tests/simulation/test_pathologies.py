@@ -172,14 +172,14 @@ def test_the_same_generator_gives_the_same_odd_patient() -> None:
 def test_absent_pathologies_leave_digest_and_description_as_they_were() -> None:
     """Patients simulated before there were pathologies are still those of these settings.
 
-    The digests are those of version 788cc44. A change here makes every cohort on disk a stranger: raise
+    The digests are those of SIMULATOR_VERSION 2. A change here makes every cohort on disk a stranger: raise
     SIMULATOR_VERSION if that is meant.
     """
     known = {
-        "cohort-test": "6cd2333b38a52f308ace6d3313f85eba6a4495d18d8166d561bee823c6ddd46b",
-        "cohort-train": "a46614b75eb95539c9a61740de0a676b1bc5c6ab4439b93a7dcd4272c321cd79",
-        "cohort-heldout-family": "e7b2fe0df1cd0d7f4dc788d1ebbb362d6a8b5d625532bf2f63d11bdd10070317",
-        "cohort-heldout-scanner": "d9fd171f5dea2e7b91c28f905b0836280f63bb369a9744a33a4f5d64ad364794",
+        "cohort-test": "bc396c641dc4f44abbc010d2b445dd5bc0bcb2f5a11b287b1710e01855c9402f",
+        "cohort-train": "6f374c2b11ccc04b0a5703d1fccd33c530794b2dad99248c461d863677e23b1c",
+        "cohort-heldout-family": "bd0e1dda29747096fd8a7b0aedfd1184ffccb6124ce99f38fa582934b63004c8",
+        "cohort-heldout-scanner": "ebf07d7c2dba56de2c2c53e71d6ed690db95507343468b5bf414d3ef6ba953de",
     }
     assert {name: settings_digest(load(CohortSettings, name)) for name in known} == known
     for name in (n for n in preset_names() if n.startswith("cohort-") and n not in ("cohort-odd", "cohort-mumap")):

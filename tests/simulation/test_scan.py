@@ -147,6 +147,15 @@ def test_matched_mu_is_written_in_place(still: Scan) -> None:
     np.testing.assert_allclose(still.mu_cm1[liver], 0.1, rtol=1e-5)
 
 
+def test_mu_is_whole_in_end_slices_that_reach_beyond_the_phantom() -> None:
+    """115 mm of phantom in 29 slices of 4 mm: an eighth of each end slice lies beyond it."""
+    scan = acquire(Ellipses(slices=23), scanner("sharp-4mm"), EXACT, STILL)
+    x, y = scan.mu_cm1.shape[0] // 2 + round(75 / 4.0), scan.mu_cm1.shape[1] // 2
+    np.testing.assert_allclose(scan.mu_cm1[x, y], np.full(29, 0.1), rtol=1e-5)  # the liver runs through
+    columns = scan.ct_mu_cm1.max(axis=0)
+    np.testing.assert_allclose(columns, columns[14], rtol=1e-5)
+
+
 @pytest.mark.parametrize("preset", SCANNERS.values(), ids=list(SCANNERS))
 def test_presets(preset: ScannerSettings) -> None:
     assert preset.pixels * preset.voxel_mm >= 500.0
