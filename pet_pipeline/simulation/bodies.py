@@ -7,11 +7,13 @@ import numpy as np
 
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.data import nifti
+from pet_pipeline.data.ct import read_ct
 from pet_pipeline.data.resample import onto
 from pet_pipeline.data.tables import read_rows
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.geometry import Orientation
+from pet_pipeline.physics.attenuation import DEFAULT_KVP
 from pet_pipeline.simulation.anatomy import from_ct
 from pet_pipeline.simulation.phantoms import Phantom, draw
 
@@ -30,8 +32,9 @@ class AnatomyFiles:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files that the body depends on."""
-        return self.ct, self.labels, label_table_path(self.labels)
+        """All files that the body depends on: CT, its sidecar if there is one, labels and their table."""
+        sidecar = self.ct.with_name(f"{nifti.stem(self.ct)}.json")
+        return self.ct, *([sidecar] if sidecar.is_file() else []), self.labels, label_table_path(self.labels)
 
 
 def draw_body(
@@ -47,24 +50,26 @@ def draw_body(
 
     Raises:
         InputRefused: CT or labels that cannot be used.
-        UsageError: a pathology for the body of a CT.
+        UsageError: a pathology, or another family of phantoms, for the body of a CT.
     """
     if anatomy is None:
         return draw(rng, family=settings.family, settings=settings.phantom, turn=turn)
     if settings.phantom.pathology is not None:
         raise UsageError("phantom.pathology is drawn into phantoms, not into a CT: leave out one of the two")
-    ct, _ = nifti.read(anatomy.ct)
+    if settings.family != "standard":
+        raise UsageError(f"family {settings.family} is of drawn phantoms, not of a CT: leave out one of the two")
+    ct = read_ct(anatomy.ct)
     labels, _ = nifti.read(anatomy.labels)
-    orientation = ct.geometry.to_canonical()
-    ct, labels = _oriented(ct, orientation), _oriented(onto(labels, ct.geometry, nearest=True), orientation)
-    organs = np.rint(labels.data).astype(np.int16)
+    orientation = ct.volume.geometry.to_canonical()
+    turned, organs = (_oriented(v, orientation) for v in (ct.volume, onto(labels, ct.volume.geometry, nearest=True)))
     return from_ct(
-        ct.data,
-        organs,
+        turned.data,
+        np.rint(organs.data).astype(np.int16),
         read_label_table(label_table_path(anatomy.labels)),
-        ct.geometry.spacing_mm,
+        turned.geometry.spacing_mm,
         rng,
         settings.phantom,
+        kvp=DEFAULT_KVP if ct.kvp is None else ct.kvp,
     )
 
 

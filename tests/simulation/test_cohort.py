@@ -15,7 +15,7 @@ from pet_pipeline.data.bids_names import dose_tag
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.data.shards import Shard
 from pet_pipeline.errors import InputRefused, UsageError
-from pet_pipeline.simulation.bodies import AnatomyFiles
+from pet_pipeline.simulation.bodies import AnatomyFiles, draw_body
 from pet_pipeline.simulation.cohort import simulate_cohort, simulate_share, split_of
 from pet_pipeline.simulation.layout import participant_id
 from pet_pipeline.simulation.patient import draw_scanner, settings_digest
@@ -234,6 +234,14 @@ def test_anatomy_from_a_ct(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match=r"no organs\.tsv or dseg\.tsv beside it"):
         simulate_cohort(chosen, tmp_path / "out", anatomy=anatomy, workers=1)
     (tmp_path / "organs.tsv").write_text("index\tname\n5\tliver\n")
+    with pytest.raises(UsageError, match="family heldout is of drawn phantoms"):
+        draw_body(np.random.default_rng(0), settings(family="heldout"), anatomy)
+    low = draw_body(np.random.default_rng(0), settings(), anatomy).facts["kvp"]
+    (tmp_path / "ct.json").write_text('{"KVP": 80}')
+    assert (low, draw_body(np.random.default_rng(0), settings(), anatomy).facts["kvp"]) == (120, 80)
+    nib.save(nib.Nifti1Image(np.where(body, 0.096, 0.0).astype(np.float32), affine), tmp_path / "mumap.nii.gz")
+    with pytest.raises(InputRefused, match=r"mumap\.nii\.gz: .*needed is a CT in HU"):
+        draw_body(np.random.default_rng(0), settings(), AnatomyFiles(tmp_path / "mumap.nii.gz", anatomy.labels))
     case = simulate_cohort(chosen, tmp_path / "out", anatomy=anatomy, workers=1).cases[0]
     table = (tmp_path / "out" / "sub-0001" / "sub-0001_dseg.tsv").read_text()
     assert "liver" in table
