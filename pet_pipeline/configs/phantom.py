@@ -112,6 +112,10 @@ class PathologySettings(Settings):
         return self
 
 
+LUNG_MU_CM1: Range = (0.022, 0.035)
+"""Attenuation of lung tissue between end-inspiration at the front and end-expiration at the back; kept within it."""
+
+
 class PhantomSettings(Settings):
     """Ranges of a simulated patient. Lengths mm unless named otherwise, SUV g/mL, mu cm^-1 at 511 keV.
 
@@ -173,6 +177,8 @@ class PhantomSettings(Settings):
         unknown = sorted(set(self.uptake) - set(STANDARD_UPTAKE))
         if unknown:
             raise ValueError(f"uptake of unknown tissue {', '.join(unknown)}: known are {', '.join(STANDARD_UPTAKE)}")
+        if self.lung_mu_cm1[0] < LUNG_MU_CM1[0] or self.lung_mu_cm1[1] > LUNG_MU_CM1[1]:
+            raise ValueError(f"lung_mu_cm1: {self.lung_mu_cm1} given; needed is a range within {LUNG_MU_CM1}")
         if self.slices[0] < 2:
             raise ValueError(f"slices: at least 2 are needed, given {self.slices[0]}")
         ranges: list[tuple[str, tuple[float, float]]] = [

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pet_pipeline.configs.phantom import LUNG_MU_CM1
 from pet_pipeline.simulation.body_shapes import VOXEL_MM, Hull
 from pet_pipeline.simulation.frame import Box, Frame
 from pet_pipeline.simulation.layers import cavity_box
@@ -25,8 +26,6 @@ _SHARE = np.array(
         (600, 0.0),
     ]
 )
-
-_LUNG_MU_CM1 = (0.022, 0.035)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,7 @@ class Motion:
         lung = (moved_mu > 0.015) & (moved_mu < 0.05)
         factor = np.where(lung, self.density(phase), np.float32(1.0))
         moved_mu *= factor
-        moved_mu[lung] = np.clip(moved_mu[lung], *_LUNG_MU_CM1)
+        moved_mu[lung] = np.clip(moved_mu[lung], *LUNG_MU_CM1)
         out_mu, out_activity, out_lesions = mu.copy(), activity.copy(), lesions_only.copy()
         out_mu[self.box] = moved_mu
         out_activity[self.box] = self.moved(activity, phase) * factor

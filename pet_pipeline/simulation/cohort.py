@@ -1,6 +1,5 @@
 """Many simulated patients: workers, resumption, and the manifest."""
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from pet_pipeline.configs.simulation import CohortSettings, SplitFractions
 from pet_pipeline.data.cluster import Cluster, spread
-from pet_pipeline.data.files import sha256_of
+from pet_pipeline.data.files import held, parse_json, sha256_of
 from pet_pipeline.data.manifest import PATH_COLUMNS, Case, Manifest
 from pet_pipeline.data.shards import WHOLE, Shard
 from pet_pipeline.data.workers import available_cores
@@ -134,7 +133,10 @@ def _finished(root: Path, number: int, digest: str) -> dict[str, Any] | None:
     path = layout.record_path(root, layout.participant_id(number))
     if not path.is_file():
         return None
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record: dict[str, Any] = parse_json(path.read_bytes())
+    except ValueError:  # damaged: the patient is made anew
+        return None
     if record.get("digest") != digest:
         raise UsageError(f"{path.parent}: a patient of other settings; choose another folder or remove this one")
     files = [entry["path"] for row in record["rows"] for entry in row["files"].values()]
@@ -169,7 +171,9 @@ def _job(
 ) -> dict[str, Any]:
     # By number, not by place in the cohort: a patient does not depend on the others.
     turn = number - 1
-    return simulate_patient(number, settings, root, lambda rng, s: draw_body(rng, s, anatomy, turn=turn), digest)
+    # Shards and the whole cohort's call have locks of their own: two of them must not write one patient.
+    with held(layout.record_path(root, layout.participant_id(number))):
+        return simulate_patient(number, settings, root, lambda rng, s: draw_body(rng, s, anatomy, turn=turn), digest)
 
 
 def _write_tables(settings: CohortSettings, root: Path, records: list[dict[str, Any]]) -> Manifest:

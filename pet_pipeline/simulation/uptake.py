@@ -5,14 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pet_pipeline.configs.phantom import STANDARD_UPTAKE, PhantomSettings
+from pet_pipeline.configs.phantom import LUNG_MU_CM1, STANDARD_UPTAKE, PhantomSettings
 from pet_pipeline.simulation.body_shapes import Family
 from pet_pipeline.simulation.fields import SmoothField, draw_field
 from pet_pipeline.simulation.tissues import ACQUIRED, MATERIALS, Tissue
 from pet_pipeline.types import Float32Array, FloatArray, IntArray
-
-_LUNG_MU_CM1 = (0.022, 0.035)
-"""Attenuation of lung tissue between end-inspiration at the front and end-expiration at the back."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +147,6 @@ def render(
         absorb += 1.0
         absorb *= mu_of[tissue]
         lungs = tissue == Tissue.LUNGS
-        absorb[lungs] = np.clip((absorb * (1.0 - 0.0012 * level))[lungs], *_LUNG_MU_CM1)
+        absorb[lungs] = np.clip((absorb * (1.0 - 0.0012 * level))[lungs], *LUNG_MU_CM1)
         mu[part] = absorb
     return activity, mu

@@ -12,9 +12,11 @@ import pytest
 from pet_pipeline.configs.loading import load, preset_names
 from pet_pipeline.configs.simulation import CohortSettings, SplitFractions
 from pet_pipeline.data.bids_names import dose_tag
+from pet_pipeline.data.files import held
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.data.shards import Shard
 from pet_pipeline.errors import InputRefused, UsageError
+from pet_pipeline.simulation import layout
 from pet_pipeline.simulation.bodies import AnatomyFiles, draw_body
 from pet_pipeline.simulation.cohort import simulate_cohort, simulate_share, split_of
 from pet_pipeline.simulation.layout import participant_id
@@ -130,7 +132,7 @@ def test_resumes_what_is_missing_and_keeps_what_is_there(cohort: Path, tmp_path:
         path.write_bytes(content)
     kept = tmp_path / "sub-0002" / "sub-0002_mumap.nii.gz"
     stamp = kept.stat().st_mtime_ns
-    (tmp_path / "sub-0001" / "sub-0001_simulation.json").unlink()
+    (tmp_path / "sub-0001" / "sub-0001_simulation.json").write_text("{")
     (tmp_path / "sub-0001" / "pet" / ".partial-x.nii.gz").write_bytes(b"half")
     (tmp_path / "manifest.tsv").unlink()
     told: list[str] = []
@@ -152,6 +154,12 @@ def test_the_shard_that_sees_all_patients_writes_the_tables(cohort: Path, tmp_pa
     first = simulate_share(chosen, tmp_path, Shard(1, 2), workers=1)
     assert (first.kept, first.missing) == (("sub-0001",), 0)
     assert contents(tmp_path) == contents(cohort)
+
+
+def test_a_patient_that_another_run_is_making_is_left_to_it(tmp_path: Path) -> None:
+    chosen = settings(patients=1)
+    with held(layout.record_path(tmp_path, "sub-0001")), pytest.raises(UsageError, match="another run is making it"):
+        simulate_cohort(chosen, tmp_path, workers=1)
 
 
 def test_a_folder_of_other_settings_is_left_alone(cohort: Path) -> None:
