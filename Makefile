@@ -31,8 +31,10 @@ lint: $(STAMP_DEV) ## ruff: rules, docstrings, format
 	$(BIN)/ruff check $(RUFF_PATHS)
 	$(BIN)/ruff format --check $(RUFF_PATHS)
 
-types: $(STAMP_DEV) ## mypy --strict on the package
+types: $(STAMP_DEV) ## mypy --strict on the package, the benchmarks and the recipes
 	$(BIN)/mypy
+	cd benchmarks && MYPYPATH=..:../tests:../tests/fuzz $(abspath $(BIN))/mypy --config-file ../pyproject.toml *.py
+	cd recipes && MYPYPATH=.. $(abspath $(BIN))/mypy --config-file ../pyproject.toml *.py
 
 layers: $(STAMP_DEV) ## import-linter: a module imports only from lower floors
 	$(BIN)/lint-imports

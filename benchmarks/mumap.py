@@ -15,7 +15,7 @@ each on one core: seconds a patient are then those of one core.
 import argparse
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -63,7 +63,8 @@ COLUMNS = (
     ("Dice bone", "tissue:bone", "dice", "{:.3f}"),
 )
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Maker = Callable[[Volume, Case, StoredSinogram], Volume]
 
 
@@ -160,7 +161,8 @@ def simulated(config: str, folder: Path, changes: Sequence[str], patients: int |
     return [case for case in manifest.select(dose=DOSE).cases if "lesion_free_of" not in case.extra]
 
 
-def canonical(path: Path) -> Volume:
+def canonical(path: Path | None) -> Volume:
+    assert path is not None
     volume, _ = read(path)
     turned = volume.canonical()
     return turned.with_data(turned.data, Unit.SUV)
@@ -189,7 +191,7 @@ def label_of(dose: float | str) -> str:
 
 
 def score_patient(
-    case: Case, makers: dict[str, Maker], doses: Sequence[float | str], translator: Translator | None
+    case: Case, makers: Mapping[str, Maker], doses: Sequence[float | str], translator: Translator | None
 ) -> list[Row]:
     """All rows of one patient: regions of PET scores end in `@dose`, those of end points in `@end`."""
     assert case.sinogram is not None
@@ -218,8 +220,8 @@ def score_patient(
     ends |= {f"{name} + filter": smoothed(image) for name, image in finals.items()}
     if translator is not None:
         ends[MADM] = translator.translate(nac, case_id=case.case_id).volume.data
-    for name, image in ends.items():
-        rows += tagged(score_case(case.case_id, name, image, truth), "@end")
+    for name, end in ends.items():
+        rows += tagged(score_case(case.case_id, name, end, truth), "@end")
     return rows
 
 
@@ -257,7 +259,7 @@ def paired(rows: Sequence[Row], models: Sequence[str], columns: Sequence[tuple[s
     return lines
 
 
-def cell(table: dict[tuple[str, str, str], Group], key: tuple[str, str, str], style: str) -> str:
+def cell(table: Mapping[tuple[str, str, str], Group], key: tuple[str, str, str], style: str) -> str:
     group = table.get(key)
     return "-" if group is None else described(group, style)
 

@@ -176,7 +176,7 @@ def calibration(case: Case, *, model: str) -> list[Row]:
     maker, nac = maker_of(model), canonical(case.input)
     answer, truth = ask(maker, nac, case.case_id), true_map(case, nac)
     body = patient_mask(truth, nac.geometry.spacing_mm)
-    sure = answer.confidence[body].astype(np.float64)
+    sure = answer.confidence[body]
     wrong = {"prior": answer.prior[body] - truth[body]}
     wrong |= {name: made.data[body] - truth[body] for name, made in answer.maps.items()}
     rows = [

@@ -272,7 +272,8 @@ def _mu_on(
 ) -> Float32Array:
     """A mu-map on a scanner's voxels; an end slice that reaches beyond the phantom has the mean of what is inside."""
     inside = overlap_matrix(mu_cm1.shape[2], spacing_mm[2], shape[2], to_mm[2]).sum(axis=1)
-    return regrid(mu_cm1, spacing_mm, shape, to_mm) / inside
+    whole: Float32Array = regrid(mu_cm1, spacing_mm, shape, to_mm) / inside
+    return whole
 
 
 def _trunk_thickness(means: _Means, scanner: ScannerSettings) -> float:

@@ -99,11 +99,12 @@ def fuzz(reader: Reader, folder: Path, numbers: range, seed: int) -> Score:
 def attempt(read: Callable[[], object], folder: Path, refusals: tuple[type[Exception], ...] = ()) -> str:
     """`accepted`, `refused`, or what went wrong."""
     _watched.clear()
+    refused: tuple[type[Exception], ...] = (PetPipelineError, *refusals)
     try:
         with _limits(), _inside(folder):
             read()
         verdict = "accepted"
-    except (PetPipelineError, *refusals) as error:
+    except refused as error:
         lines = str(error).splitlines()
         verdict = "refused" if len(lines) == 1 or refusals else f"{len(lines)} lines: {lines[:1]}"
     except TooSlow:

@@ -135,7 +135,8 @@ def of_nifti_header(content: bytes, rng: np.random.Generator) -> bytes:
         with np.errstate(all="ignore"):
             values[rng.integers(values.size)] = np.asarray(extremes)[rng.integers(len(extremes))].astype(values.dtype)
         header[name] = values if header[name].ndim else values[0]
-    return header.tobytes() + content[nifti1.header_dtype.itemsize :]
+    mutated: bytes = header.tobytes()
+    return mutated + content[nifti1.header_dtype.itemsize :]
 
 
 def of_dicom(content: bytes, rng: np.random.Generator) -> bytes:
