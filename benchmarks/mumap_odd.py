@@ -9,13 +9,13 @@ pathology, PET against OSEM with the CT's map; confidence there against the same
 what fell back, who was warned of. On the test patients: error by confidence, their rank correlation; of a calibrated
 model also error by the error to expect (`mumap --uncertainty`), and how much of the body its intervals cover.
 Regions: where the fluid or the metal is; for scoliosis 30 mm around the spinal canal.
-Prints Markdown; writes it, and the rows of every patient.
+Prints Markdown; writes it, and the rows of every patient as they are finished: a run that was killed goes on.
 """
 
 import argparse
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -46,7 +46,7 @@ from pet_pipeline.data.volume import Volume
 from pet_pipeline.evaluation.case import BODY, Row
 from pet_pipeline.evaluation.groups import Key, groups
 from pet_pipeline.evaluation.groups import values as by_patient
-from pet_pipeline.evaluation.report import write_metrics
+from pet_pipeline.evaluation.report import read_metrics, write_metrics
 from pet_pipeline.evaluation.statistics import Group, describe, paired_difference
 from pet_pipeline.inference.mumaps import MumapMaker
 from pet_pipeline.inference.options import MumapOptions
@@ -161,16 +161,35 @@ def told_of(case: Case, answer: Answer) -> list[Row]:
     ]
 
 
-def score_both(pair: tuple[Case, Case], *, model: str, doses: Sequence[float | str]) -> tuple[list[Row], list[Row]]:
+def kept(path: Path, make: Callable[[], list[Row]]) -> list[Row]:
+    """Rows from a file, or made and kept there."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_metrics(path, make())
+    return read_metrics(path)
+
+
+def score_both(
+    pair: tuple[Case, Case], *, model: str, doses: Sequence[float | str], folder: Path
+) -> tuple[list[Row], list[Row]]:
     """All rows of a patient, and of the same one without the pathology."""
     case, other = pair
     kind, maker = case.extra["pathology"], maker_of(model)
     region = region_of(kind, case)
     elsewhere = region_of(kind, other) if kind == "scoliosis" else region
-    return score(case, maker, region, doses), score(other, maker, elsewhere, doses)
+    name = f"{case.case_id}_{'-'.join(map(label_of, doses))}.tsv".replace(" %", "")
+    return (
+        kept(folder / "odd" / name, lambda: score(case, maker, region, doses)),
+        kept(folder / "ordinary" / name, lambda: score(other, maker, elsewhere, doses)),
+    )
 
 
-def calibration(case: Case, *, model: str) -> list[Row]:
+def calibration(case: Case, *, model: str, folder: Path) -> list[Row]:
+    """Rows of one test patient."""
+    return kept(folder / "test" / f"{case.case_id}.tsv", lambda: by_confidence(case, model))
+
+
+def by_confidence(case: Case, model: str) -> list[Row]:
     """Error by confidence in one patient's body: rows of region `confidence:LOW-HIGH`, and rank correlations."""
     assert case.input is not None
     maker, nac = maker_of(model), canonical(case.input)
@@ -376,10 +395,12 @@ def main() -> None:
         assert case.case_id == other.case_id
         kinds.setdefault(case.extra["pathology"], []).append(case)
     pairs = list(zip(odd, plain, strict=True))
-    both = partial(score_both, model=arguments.model, doses=doses)
+    # Of the model's weights: another model's rows are no use.
+    folder = arguments.output / "kept" / maker_of(arguments.model).identity()["sha256"][:16]
+    both = partial(score_both, model=arguments.model, doses=doses, folder=folder)
     scored = each("odd patients", both, pairs, arguments.workers)
     odd_rows, plain_rows = ([row for pair in scored for row in pair[side]] for side in (0, 1))
-    found = each("test patients", partial(calibration, model=arguments.model), test, arguments.workers)
+    found = each("test patients", partial(calibration, model=arguments.model, folder=folder), test, arguments.workers)
     test_rows = [row for rows in found for row in rows]
     told = [
         f"{len(odd)} odd patients, {len(odd) // len(kinds)} of each pathology, maps of the 5 % NAC image by "

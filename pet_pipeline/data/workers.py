@@ -46,7 +46,7 @@ def _together(function: Callable[[Item], Result], left: dict[int, Item], workers
     context = multiprocessing.get_context("spawn")
     with (
         _single_threaded_children(),
-        ProcessPoolExecutor(min(workers, len(left)), mp_context=context, initializer=_obey_parent) as pool,
+        ProcessPoolExecutor(max(1, min(workers, len(left))), mp_context=context, initializer=_obey_parent) as pool,
     ):
         try:
             jobs: dict[Future[Result], int] = {pool.submit(function, item): index for index, item in left.items()}

@@ -21,6 +21,7 @@ def _threads(_: int) -> str | None:
 
 def test_every_item_has_its_result():
     assert dict(in_processes(_square, [5, 6, 7], 2)) == {0: 25, 1: 36, 2: 49}
+    assert dict(in_processes(_square, [], 2)) == {}
 
 
 def test_a_process_that_dies_loses_its_own_item_only():
