@@ -197,7 +197,7 @@ def _dose(
     warnings += said
     start = min(starts)
     if stated.minutes is None:
-        injected, said = injection(item, start, first, name)
+        injected, said = injection(item, start, first, half_life_s, name)
         warnings += said
         elapsed = [(moment - injected).total_seconds() / 60.0 for moment in references if moment is not None]
         start_minutes = (start - injected).total_seconds() / 60.0

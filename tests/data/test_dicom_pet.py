@@ -137,6 +137,31 @@ def test_dates_moved_apart_and_time_zones(tmp_path: Path) -> None:
     assert_suv(series(tmp_path / "undated", undated), suv())
 
 
+def zirconium(stamp: str | None) -> Change:
+    def change(image: Any, index: int) -> None:
+        item = dose_of(image)
+        item.RadionuclideHalfLife, item.RadionuclideCodeSequence[0].CodeMeaning = "282276", "^89^Zirconium"
+        if stamp is not None:
+            item.RadiopharmaceuticalStartDateTime = stamp
+
+    return change
+
+
+def test_isotopes_imaged_days_later_count_the_days(tmp_path: Path) -> None:
+    found = series(tmp_path / "pet", zirconium("20260430100000"))  # three days and an hour before the scan
+    assert_suv(found, ACTIVITY * 70_000.0 / (350e6 * 0.5 ** (73.0 * 3600.0 / 282276.0)))
+    assert found.facts["InjectionStart"] == -73.0 * 3600.0
+
+
+@pytest.mark.parametrize("stamp", [None, "20260101100000", "20260504100000"])
+def test_a_time_of_day_does_not_tell_the_day_of_such_an_isotope(stamp: str | None, tmp_path: Path) -> None:
+    folder = write_series(tmp_path, ACTIVITY, change=zirconium(stamp))
+    with pytest.raises(InputRefused, match=r"not in the 32\.7 days before the scan; .* of 78\.4 h, .*--minutes"):
+        read(folder)
+    found = read(folder, stated=Stated(minutes=4380.0))
+    assert_suv(found, ACTIVITY * 70_000.0 / (350e6 * 0.5 ** (73.0 * 3600.0 / 282276.0)))
+
+
 def test_frames_are_told_apart_by_their_times(tmp_path: Path) -> None:
     for frame in range(3):
         write_series(
