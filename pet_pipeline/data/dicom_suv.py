@@ -12,12 +12,10 @@ from typing import Any
 from pet_pipeline.data.body_size import BodySize
 from pet_pipeline.data.dicom_files import codes, items, number, text
 from pet_pipeline.data.dicom_times import Moment, acquisitions, injection, philips_factor, scan_starts
+from pet_pipeline.data.injection import MBQ_BELOW
 from pet_pipeline.data.isotopes import HALF_LIFE_S, HALF_LIFE_TOLERANCE, of_half_life, plain_isotope
 from pet_pipeline.errors import InputRefused
-from pet_pipeline.units import Unit, suv_from_bqml
-
-MBQ_BELOW = 1e5
-"""A dose below this is in MBq: nobody is injected with less than 0.1 MBq."""
+from pet_pipeline.units import Unit, frame_decay, suv_from_bqml
 
 RELATIVE_UNITS = ("CNTS", "PROPCNTS", "PROPCPS")
 """Units (0054,1001) without a known factor to activity."""
@@ -248,8 +246,7 @@ def _frame_decay(header: Any, half_life_s: float, name: str) -> float:
     duration_ms = number(header, "ActualFrameDuration")
     if duration_ms is None:
         raise InputRefused(f"{name}: ActualFrameDuration missing; needed where DecayCorrection is NONE")
-    u = math.log(2.0) * duration_ms / 1000.0 / half_life_s
-    return u / -math.expm1(-u) if u > 0.0 else 1.0
+    return frame_decay(duration_ms / 1000.0, half_life_s)
 
 
 def _isotope(header: Any, warnings: list[str], name: str) -> str:

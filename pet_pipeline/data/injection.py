@@ -11,8 +11,9 @@ from pet_pipeline.errors import InputRefused
 from pet_pipeline.units import HALF_LIFE_F18_S
 
 MBQ_PER_UNIT = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3, "mci": 37.0, "uci": 0.037, "ci": 37000.0}
-_LEAST_BQ = 1e4
-"""A dose without a unit is in Bq by DICOM; below this it can only be MBq, as some GE sites store it."""
+
+MBQ_BELOW = 1e5
+"""RadionuclideTotalDose is in Bq by DICOM; below this it is MBq, as some GE sites store it: nobody gets so little."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,6 @@ class Injection:
             half_life_s=_number(facts, name, "RadionuclideHalfLife"),
             uncorrected_frame_s=frame_s,
         )
-
-    def frame_decay(self, half_life_s: float) -> float:
-        """Activity at the frame's start over its mean in the frame: u / (1 - exp(-u)), u = ln 2 T / T_half."""
-        u = math.log(2.0) * self.uncorrected_frame_s / half_life_s
-        return u / -math.expm1(-u) if u > 0.0 else 1.0
 
 
 def refuse_other_examination(facts: Mapping[str, Any], name: str) -> None:
@@ -140,7 +136,7 @@ def _dose_mbq(facts: Mapping[str, Any], name: str) -> float | None:
     dose = _number(facts, name, "RadionuclideTotalDose")
     if dose is None:
         return None
-    return dose * 1e-6 if dose >= _LEAST_BQ else dose
+    return dose * 1e-6 if dose >= MBQ_BELOW else dose
 
 
 def _number(facts: Mapping[str, Any], name: str, *keys: str) -> float | None:
