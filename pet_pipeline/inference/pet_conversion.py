@@ -145,9 +145,10 @@ def choose(folder: Path, number: int | None = None) -> SeriesFiles:
 def _from_series(files: SeriesFiles, reading: InputOptions) -> _Pet:
     frame = reading.frame if isinstance(reading.frame, int) else None
     pet = read_pet(files, frame=frame, stated=reading.stated)
-    volume, unit = scaled(pet.volume, pet.scaling.stored, reading, pet.facts, str(files.folder))
+    stored = pet.scaling.stored
+    volume, _ = scaled(pet.volume, stored, reading, pet.facts, str(files.folder))
     template = NiftiTemplate.of(volume.geometry)
-    return _Pet(volume, template, unit, pet.facts, pet.scaling.size, pet.suv_per_bqml, pet.warnings)
+    return _Pet(volume, template, stored, pet.facts, pet.scaling.size, pet.suv_per_bqml, pet.warnings)
 
 
 def _from_file(path: Path, reading: InputOptions) -> _Pet:

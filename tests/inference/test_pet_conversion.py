@@ -23,7 +23,7 @@ from pet_pipeline.inference.procedure import Made
 from pet_pipeline.inference.scale_fit import fit_scale, read_scale
 from pet_pipeline.inference.translating import DicomOut, TranslateWork, with_dicom
 from pet_pipeline.inference.translator import Translator
-from pet_pipeline.units import PetUnit
+from pet_pipeline.units import PetUnit, Unit
 
 pytest.importorskip("pydicom")
 
@@ -204,10 +204,12 @@ def test_a_fitted_factor_turns_relative_values_into_suv(tmp_path: Path) -> None:
     scale = read_scale(tmp_path / "scale.json")
     assert scale == fit.scale
     convert_pet(tmp_path / "r1", tmp_path / "fitted.nii.gz", reading=InputOptions(scale=scale))
+    assert facts(tmp_path / "fitted.nii.gz")["input"]["unit"] == "relative"
     expected = phantom_array(seed=1) * 2.0
     np.testing.assert_allclose(values(tmp_path / "fitted.nii.gz"), expected, rtol=2e-3, atol=2e-3)
     again = take_in(tmp_path / "relative" / "p1.nii.gz", InputOptions(scale=scale))
     np.testing.assert_allclose(again.volume.data, expected, rtol=2e-3, atol=2e-3)
+    assert (again.stored_unit, again.output_unit) == (Unit.RELATIVE, Unit.SUV)
 
 
 def test_factors_and_units_that_do_not_go_together(tmp_path: Path) -> None:
