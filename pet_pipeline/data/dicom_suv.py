@@ -4,7 +4,6 @@ SUVbw = C[Bq/mL] W[g] / (A[Bq] 2^(-dt / T_half)). Rules as in the IBSI's SUV cha
 pseudo-code; the reference series of oncoray/suv_computation test each of them.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -222,7 +221,7 @@ def radiopharmaceutical(header: Any) -> Any:
 
 def _injected_mbq(item: Any, warnings: list[str], name: str) -> float:
     dose = number(item, "RadionuclideTotalDose")
-    if dose is None or not math.isfinite(dose) or dose <= 0.0:
+    if dose is None or dose <= 0.0:
         raise InputRefused(f"{name}: RadionuclideTotalDose missing or 0; needed for SUV: --dose-mbq")
     if dose < MBQ_BELOW:
         warnings.append(f"RadionuclideTotalDose is {dose:g}: taken for MBq, where the standard has Bq")
@@ -232,7 +231,7 @@ def _injected_mbq(item: Any, warnings: list[str], name: str) -> float:
 
 def _half_life_s(item: Any, warnings: list[str], name: str) -> float:
     stated = number(item, "RadionuclideHalfLife")
-    if stated is not None and math.isfinite(stated) and stated > 0.0:
+    if stated is not None and stated > 0.0:
         return stated
     known = HALF_LIFE_S.get(_named_isotope(item))
     if known is None:
@@ -292,8 +291,8 @@ def _suv_type(header: Any, units: str, warnings: list[str]) -> str:
 
 def _size(header: Any, stated: Stated, warnings: list[str], name: str) -> BodySize:
     weight, height = stated.weight_kg or number(header, "PatientWeight"), number(header, "PatientSize")
-    weight = weight if weight and math.isfinite(weight) and weight > 0.0 else None
-    height = height if height and math.isfinite(height) and height > 0.0 else None
+    weight = weight if weight and weight > 0.0 else None
+    height = height if height and height > 0.0 else None
     if weight is not None and not 1.0 <= weight <= _HEAVIEST_KG:
         raise InputRefused(f"{name}: PatientWeight {weight:g} kg; needed are 1 to {_HEAVIEST_KG:g} kg: --weight-kg")
     if height is not None and height > _TALLEST_M:

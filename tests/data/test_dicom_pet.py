@@ -197,6 +197,17 @@ def test_series_of_a_mixed_folder_are_told_apart(tmp_path: Path) -> None:
         only_series(tmp_path, "PT")
 
 
+@pytest.mark.parametrize("number", ["inf", "nan", "1e400"])
+def test_a_series_number_that_is_none_spoils_no_folder(number: str, tmp_path: Path) -> None:
+    write_series(tmp_path, ACTIVITY)
+    write_series(tmp_path, ACTIVITY, number=1, SeriesInstanceUID="2.25.50", SeriesNumber=444444)
+    for path in tmp_path.glob("IM1*"):
+        path.write_bytes(path.read_bytes().replace(b"444444", number.ljust(6).encode()))
+    found = {one.uid: one for one in find_series(tmp_path)}
+    assert (found["2.25.12"].number, found["2.25.50"].number) == (4, None)
+    assert_suv(read_pet(found["2.25.50"]), suv())
+
+
 def test_the_checksum_does_not_depend_on_names(tmp_path: Path) -> None:
     one = only_series(write_series(tmp_path / "a", ACTIVITY), "PT")
     for index, path in enumerate(sorted((tmp_path / "a").iterdir())):
@@ -230,6 +241,10 @@ def _of_two_minds(image: Any, index: int) -> None:
     dose_of(image).RadionuclideHalfLife = "4057.7"
 
 
+def _infinite_intercept(image: Any, index: int) -> None:
+    image.RescaleIntercept = "inf"
+
+
 def _no_slope(image: Any, index: int) -> None:
     if index == 3:
         del image.RescaleSlope
@@ -245,6 +260,7 @@ def _nothing(image: Any, index: int) -> None:
         (_no_dose, {}, "RadionuclideTotalDose missing or 0"),
         (_no_injection, {}, "RadiopharmaceuticalStartDateTime and RadiopharmaceuticalStartTime missing"),
         (_no_slope, {}, "RescaleSlope missing"),
+        (_infinite_intercept, {}, "RescaleIntercept is NaN or infinite; needed is a number"),
         (_nothing, {"Units": None}, r"Units \(0054,1001\) missing"),
         (_nothing, {"Units": "PCNT"}, r"Units \(0054,1001\) is none of"),
         (_nothing, {"PatientWeight": None}, "PatientWeight missing"),
