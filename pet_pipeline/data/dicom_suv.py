@@ -133,7 +133,14 @@ def scaling(headers: Sequence[Any], everything: Sequence[Any], stated: Stated, n
         return Scaling(Unit.SUV, Unit.BQML, units, factors, dose, size, isotope, tuple(warnings))
     if units in RELATIVE_UNITS:
         dose = _dose_if_known(headers, everything, stated, size, name)
-        return Scaling(Unit.RELATIVE, Unit.RELATIVE, units, (1.0,) * count, dose, size, isotope, tuple(warnings))
+        factors = (1.0,) * count
+        if dose is not None:  # to the start of the scan, as SUV are: beds without decay correction differ otherwise
+            factors = tuple(factor / dose.suv_per_bqml for factor in _suv_per_stored(dose, size))
+        elif codes(first, "DecayCorrection")[:1] == ("NONE",):
+            warnings.append(
+                "DecayCorrection is NONE, and weight, dose or times are missing: relative values stay uncorrected"
+            )
+        return Scaling(Unit.RELATIVE, Unit.RELATIVE, units, factors, dose, size, isotope, tuple(warnings))
     if not units:
         raise InputRefused(f"{name}: Units (0054,1001) missing; needed is it, or --input-unit")
     raise InputRefused(

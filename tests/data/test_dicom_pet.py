@@ -105,6 +105,23 @@ def test_beds_without_decay_correction_are_corrected_each_from_its_own_time(tmp_
     assert_suv(found, suv() * within * later)
 
 
+@pytest.mark.parametrize("units", ["PROPCNTS", "PROPCPS", "CNTS"])
+def test_relative_beds_are_corrected_as_the_sidecar_says(units: str, tmp_path: Path) -> None:
+    def change(image: Any, index: int) -> None:
+        image.AcquisitionTime = "110000" if index < 3 else "111000"
+
+    none = {"Units": units, "DecayCorrection": "NONE", "ActualFrameDuration": "600000"}
+    found = series(tmp_path / "pet", change, **none)
+    same = series(tmp_path / "bqml", change, **{**none, "Units": "BQML"})
+    assert found.volume.unit is Unit.RELATIVE
+    np.testing.assert_allclose(found.volume.data, same.volume.data / SUV_PER_BQML, rtol=1e-5)
+    assert found.facts["ImageDecayCorrected"] is True
+    poor = series(tmp_path / "poor", change, **none, PatientWeight=None)
+    np.testing.assert_allclose(poor.volume.data, ACTIVITY, rtol=4e-4)
+    assert poor.facts["ImageDecayCorrected"] is False
+    assert any("relative values stay uncorrected" in line for line in poor.warnings)
+
+
 def test_the_start_of_the_scan_when_the_series_was_made_later(tmp_path: Path) -> None:
     def change(image: Any, index: int) -> None:
         image.AcquisitionTime = "110000" if index < 3 else "111000"
