@@ -28,6 +28,8 @@ _DECAY_CORRECTIONS = ("START", "ADMIN", "NONE")
 class Stated:
     """What the user says of a series where its header does not, or wrongly; None leaves it to the header.
 
+    Stored SUV were made with the header's numbers: there these come first, and what is said fills what they lack.
+
     Attributes:
         units: BQML, GML or PROPCNTS: of the rescaled values.
         weight_kg: body weight.
@@ -111,19 +113,19 @@ def scaling(headers: Sequence[Any], everything: Sequence[Any], stated: Stated, n
     units = own if own in RELATIVE_UNITS and stated.units in RELATIVE_UNITS else stated.units or own
     if stated.units and own and own != stated.units and units != own:
         warnings.append(f"the option says {stated.units}, the header other Units: the option is used")
-    size = _size(first, stated, warnings, name)
-    isotope = _isotope(first, warnings, name)
-    count = len(headers)
-    if units in ("GML", "CM2ML"):
-        kind = _suv_type(first, units, warnings)
-        factor = 1.0 / size.per_bodyweight(kind, name)
-        dose = _dose_if_known(headers, everything, stated, size, name)
-        return Scaling(Unit.SUV, Unit.SUV, units, (factor,) * count, dose, size, isotope, tuple(warnings))
     private = units == "CNTS" and stated.units is None
     philips = [philips_factor(header, 0x00) for header in headers] if private else []
-    if philips and None not in philips:
-        dose = _dose_if_known(headers, everything, stated, size, name)
+    stored_suv = units in ("GML", "CM2ML") or (bool(philips) and None not in philips)
+    size = _size(first, stated, warnings, name, header_first=stored_suv)
+    isotope = _isotope(first, warnings, name)
+    count = len(headers)
+    if stored_suv:
         factors = tuple(float(one) for one in philips if one is not None)
+        if units in ("GML", "CM2ML"):
+            kind = _suv_type(first, units, warnings)
+            factors = (1.0 / size.per_bodyweight(kind, name),) * count
+        dose = _dose_of_stored_suv(headers, everything, stated, size, name)
+        warnings += _not_followed(stated, size, dose)
         return Scaling(Unit.SUV, Unit.SUV, units, factors, dose, size, isotope, tuple(warnings))
     activity = [philips_factor(header, 0x09) for header in headers] if private else []
     if units == "BQML" or (activity and None not in activity):
@@ -172,6 +174,32 @@ def _dose_if_known(
         return _dose(headers, everything, stated, size, [], name)
     except InputRefused:
         return None
+
+
+def _dose_of_stored_suv(
+    headers: Sequence[Any], everything: Sequence[Any], stated: Stated, size: BodySize, name: str
+) -> Dose | None:
+    """The dose that stored SUV were made with: the header's own numbers; options fill only what it lacks."""
+    for minutes, dose_mbq in ((None, None), (None, stated.dose_mbq), (stated.minutes, None)):
+        dose = _dose_if_known(headers, everything, Stated(dose_mbq=dose_mbq, minutes=minutes), size, name)
+        if dose is not None:
+            return dose
+    return _dose_if_known(headers, everything, stated, size, name)
+
+
+def _not_followed(stated: Stated, size: BodySize, dose: Dose | None) -> list[str]:
+    """A line for each option that contradicts what the header says stored SUV were made with."""
+    numbers = [("--weight-kg", stated.weight_kg, size.weight_kg)]
+    if dose is not None:
+        numbers += [
+            ("--dose-mbq", stated.dose_mbq, dose.injected_mbq),
+            ("--minutes", stated.minutes, dose.start_minutes),
+        ]
+    return [
+        f"{option} {said:g}, the header {used:g}: stored SUV do not follow the option"
+        for option, said, used in numbers
+        if said is not None and used is not None and abs(said - used) > 0.01 * used
+    ]
 
 
 def _dose(
@@ -296,8 +324,10 @@ def _suv_type(header: Any, units: str, warnings: list[str]) -> str:
     return stated[0]
 
 
-def _size(header: Any, stated: Stated, warnings: list[str], name: str) -> BodySize:
-    weight, height = stated.weight_kg or number(header, "PatientWeight"), number(header, "PatientSize")
+def _size(header: Any, stated: Stated, warnings: list[str], name: str, *, header_first: bool) -> BodySize:
+    own, height = number(header, "PatientWeight"), number(header, "PatientSize")
+    possible = own is not None and 1.0 <= own <= _HEAVIEST_KG
+    weight = own if header_first and possible else stated.weight_kg or own
     weight = weight if weight and weight > 0.0 else None
     height = height if height and height > 0.0 else None
     if weight is not None and not 1.0 <= weight <= _HEAVIEST_KG:

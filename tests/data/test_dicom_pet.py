@@ -308,3 +308,35 @@ def test_options_fill_what_the_header_lacks(tmp_path: Path) -> None:
     relative = read(folder, stated=Stated(units="PROPCNTS"))
     assert relative.volume.unit is Unit.RELATIVE
     assert any("the option is used" in line for line in relative.warnings)
+
+
+def _philips_suv(image: Any, index: int) -> None:
+    block = image.private_block(0x7053, "Philips PET Private Group", create=True)
+    block.add_new(0x00, "DS", "1")
+
+
+@pytest.mark.parametrize(("units", "change"), [("GML", _nothing), ("CNTS", _philips_suv)])
+def test_stored_suv_follow_the_header_and_options_fill_what_it_lacks(
+    units: str, change: Change, tmp_path: Path
+) -> None:
+    whole = write_series(tmp_path / "whole", ACTIVITY, change=change, Units=units)
+    found = read(whole, stated=Stated(weight_kg=140.0, dose_mbq=175.0, minutes=90.0))
+    assert_suv(found, ACTIVITY)
+    assert found.facts == read(whole).facts
+    assert found.suv_per_bqml == pytest.approx(SUV_PER_BQML)
+    assert [line for line in found.warnings if "stored SUV do not follow" in line] == [
+        "--weight-kg 140, the header 70: stored SUV do not follow the option",
+        "--dose-mbq 175, the header 350: stored SUV do not follow the option",
+        "--minutes 90, the header 60: stored SUV do not follow the option",
+    ]
+
+    def poor(image: Any, index: int) -> None:
+        change(image, index)
+        _no_dose(image, index)
+
+    folder = write_series(tmp_path / "poor", ACTIVITY, change=poor, Units=units, PatientWeight="70000")
+    filled = read(folder, stated=Stated(weight_kg=70.0, dose_mbq=350.0, minutes=90.0))
+    assert filled.facts == found.facts
+    assert [line for line in filled.warnings if "stored SUV" in line] == [
+        "--minutes 90, the header 60: stored SUV do not follow the option"
+    ]
