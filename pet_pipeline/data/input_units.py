@@ -134,11 +134,11 @@ def to_suv(
         return stated, 1.0
     if unit is not Unit.BQML:
         raise InputRefused(f"{name}: unit {unit.value} found; needed is suv, bqml or relative")
-    known = Injection.from_sidecar(sidecar or {}, name)
+    known = Injection.from_sidecar(sidecar or {}, name).with_options(weight_kg, dose_mbq, minutes)
     given = {
-        "weight (--weight-kg)": weight_kg if weight_kg is not None else known.weight_kg,
-        "injected dose (--dose-mbq)": dose_mbq if dose_mbq is not None else known.dose_mbq,
-        "time since injection (--minutes)": minutes if minutes is not None else known.minutes,
+        "weight (--weight-kg)": known.weight_kg,
+        "injected dose (--dose-mbq)": known.dose_mbq,
+        "time since injection (--minutes)": known.minutes,
     }
     missing = [what for what, value in given.items() if value is None]
     if missing:
