@@ -58,3 +58,9 @@ def suv_from_bqml(bqml: float, *, weight_kg: float, injected_mbq: float, minutes
     """
     decayed_bq = injected_mbq * 1e6 * math.exp2(-minutes * 60.0 / half_life_s)
     return bqml * weight_kg * 1000.0 / decayed_bq
+
+
+def frame_decay(frame_s: float, half_life_s: float) -> float:
+    """Activity at a frame's start over its mean in the frame: u / (1 - exp(-u)), u = ln 2 T / T_half."""
+    u = math.log(2.0) * frame_s / half_life_s
+    return u / -math.expm1(-u) if u > 0.0 else 1.0

@@ -35,9 +35,11 @@ def check(
     """Tell for each file whether it would be translated, in which unit and at which scale, and what is odd about it.
 
     Among this: how noisy it is, and how far it lies from what the model was trained on. A manifest whose images were
-    reconstructed in different ways is refused, as by train, once its files are told.
+    reconstructed in different ways is refused, as by train, once its files are told; one with a file that is not that
+    of its checksum (columns X_sha256), before.
 
-    Exit status: 0 all would be translated, 2 usage, 3 every file would be refused or settings are mixed, 4 some would.
+    Exit status: 0 all would be translated, 2 usage or a changed file, 3 every file would be refused or settings are
+    mixed, 4 some would.
     """
     from pet_pipeline.cli.console import messages, print_json, progress
     from pet_pipeline.data.manifest import Manifest
@@ -59,6 +61,10 @@ def check(
     if strict:
         require_record(description)
     jobs = collect(inputs, Path("OUTPUT"), condition=description.condition)
+    manifests = {path: Manifest.load(path) for path in inputs if path.suffix.lower() == ".tsv"}
+    with messages.status("checksums"):
+        for manifest in manifests.values():
+            manifest.verify_checksums()
     found: list[Inspection] = []
     with progress("check", len(jobs)) as tick:
         for job in jobs:
@@ -78,9 +84,9 @@ def check(
     error = failure(found)
     if error is not None:
         raise error
-    for path in () if allow_mixed else inputs:
-        if path.suffix.lower() == ".tsv":
-            refuse_mixed(Manifest.load(path), str(path))
+    if not allow_mixed:
+        for path, manifest in manifests.items():
+            refuse_mixed(manifest, str(path))
 
 
 def _title(description: "ModelDescription") -> str:

@@ -147,7 +147,7 @@ def _decay(data: Any, source: PetSeries) -> None:
     item = pydicom.Dataset()
     item.RadiopharmaceuticalStartDateTime = injected.strftime("%Y%m%d%H%M%S.%f")
     item.RadiopharmaceuticalStartTime = injected.strftime("%H%M%S.%f")
-    item.RadionuclideTotalDose = decimal(dose.injected_mbq * 1e6)
+    item.RadionuclideTotalDose = decimal(round(dose.injected_mbq * 1e6))  # no digits of the way to MBq and back
     item.RadionuclideHalfLife = decimal(dose.half_life_s)
     # models take no other isotope; a header that names none stays without
     item.RadionuclideCodeSequence = [_code("77004003", "SCT", "^18^Fluorine")] if dose.isotope == "f18" else []

@@ -5,6 +5,7 @@ Header text never leaves these modules: messages name tags, numbers and paths, f
 
 import hashlib
 import logging
+import math
 import os
 import re
 import zlib
@@ -176,17 +177,18 @@ def items(header: Any, keyword: str) -> list[Any]:
 
 
 def number(header: Any, keyword: str) -> float | None:
-    """A numeric attribute; None where it is missing, empty or no number."""
+    """A numeric attribute; None where it is missing, empty, infinite or no number."""
     try:
-        return float(str(_value(header, keyword)))
-    except (TypeError, ValueError):
+        value = float(str(_value(header, keyword)))
+    except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def _value(header: Any, keyword: str) -> Any:
     try:
         return header.get(keyword)  # pydicom decodes an attribute when it is asked for
-    except NotImplementedError:  # of a value representation that there is not
+    except (NotImplementedError, OverflowError, ValueError):  # no such representation; no such integer, as inf and nan
         return None
 
 

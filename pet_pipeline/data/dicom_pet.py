@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pet_pipeline.data.dicom_files import SeriesFiles, number, read_headers, text
+from pet_pipeline.data.dicom_files import SeriesFiles, codes, number, read_headers, text
 from pet_pipeline.data.dicom_series import copies_warning, rescaled
 from pet_pipeline.data.dicom_slices import Slices, arrange, frames
 from pet_pipeline.data.dicom_suv import Scaling, Stated, scaling
@@ -131,6 +131,8 @@ def _facts(files: SeriesFiles, slices: Slices, scale: Scaling) -> dict[str, Any]
             "ImageDecayCorrected": True,
             "ImageDecayCorrectionTime": injected_s if dose.admin else 0.0,
         }
+    elif scale.unit is Unit.RELATIVE and codes(first, "DecayCorrection")[:1] == ("NONE",):
+        facts["ImageDecayCorrected"] = False
     if dose is not None and scale.unit is Unit.RELATIVE and (duration_ms or scale.units == "PROPCPS"):
         seconds = 1.0 if scale.units == "PROPCPS" else (duration_ms or 0.0) / 1000.0
         facts["SUVPerScale"] = dose.suv_per_bqml / seconds

@@ -94,7 +94,7 @@ def rescaled(
                 f"{path}: voxels not readable ({type(error).__name__}); needed are whole, uncompressed images "
                 "(pip install pylibjpeg reads compressed ones)"
             ) from None
-        slope, intercept = number(whole, "RescaleSlope"), number(whole, "RescaleIntercept")
+        slope, intercept = (_rescale(whole, tag, path) for tag in ("RescaleSlope", "RescaleIntercept"))
         values: FloatArray = stored * np.float64(1.0 if slope is None else slope) + np.float64(intercept or 0.0)
         if padding is not None:
             values = np.where(_padding(whole, stored), padding, values)
@@ -104,6 +104,14 @@ def rescaled(
     if not np.isfinite(data).all():
         raise InputRefused(f"{name}: NaN or infinity found; needed are numbers")
     return data
+
+
+def _rescale(header: Any, keyword: str, path: Path) -> float | None:
+    """Slope or intercept; None where it is missing. One that is no number makes no values."""
+    value = number(header, keyword)
+    if value is None and dicom_files.text(header, keyword):
+        raise InputRefused(f"{path}: {keyword} is NaN or infinite; needed is a number: export the series again")
+    return value
 
 
 def _padding(header: Any, stored: FloatArray) -> Any:

@@ -4,7 +4,6 @@ SUVbw = C[Bq/mL] W[g] / (A[Bq] 2^(-dt / T_half)). Rules as in the IBSI's SUV cha
 pseudo-code; the reference series of oncoray/suv_computation test each of them.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +11,10 @@ from typing import Any
 from pet_pipeline.data.body_size import BodySize
 from pet_pipeline.data.dicom_files import codes, items, number, text
 from pet_pipeline.data.dicom_times import Moment, acquisitions, injection, philips_factor, scan_starts
+from pet_pipeline.data.injection import MBQ_BELOW
 from pet_pipeline.data.isotopes import HALF_LIFE_S, HALF_LIFE_TOLERANCE, of_half_life, plain_isotope
 from pet_pipeline.errors import InputRefused
-from pet_pipeline.units import Unit, suv_from_bqml
-
-MBQ_BELOW = 1e5
-"""A dose below this is in MBq: nobody is injected with less than 0.1 MBq."""
+from pet_pipeline.units import Unit, frame_decay, suv_from_bqml
 
 RELATIVE_UNITS = ("CNTS", "PROPCNTS", "PROPCPS")
 """Units (0054,1001) without a known factor to activity."""
@@ -30,6 +27,8 @@ _DECAY_CORRECTIONS = ("START", "ADMIN", "NONE")
 @dataclass(frozen=True)
 class Stated:
     """What the user says of a series where its header does not, or wrongly; None leaves it to the header.
+
+    Stored SUV were made with the header's numbers: there these come first, and what is said fills what they lack.
 
     Attributes:
         units: BQML, GML or PROPCNTS: of the rescaled values.
@@ -114,19 +113,19 @@ def scaling(headers: Sequence[Any], everything: Sequence[Any], stated: Stated, n
     units = own if own in RELATIVE_UNITS and stated.units in RELATIVE_UNITS else stated.units or own
     if stated.units and own and own != stated.units and units != own:
         warnings.append(f"the option says {stated.units}, the header other Units: the option is used")
-    size = _size(first, stated, warnings, name)
-    isotope = _isotope(first, warnings, name)
-    count = len(headers)
-    if units in ("GML", "CM2ML"):
-        kind = _suv_type(first, units, warnings)
-        factor = 1.0 / size.per_bodyweight(kind, name)
-        dose = _dose_if_known(headers, everything, stated, size, name)
-        return Scaling(Unit.SUV, Unit.SUV, units, (factor,) * count, dose, size, isotope, tuple(warnings))
     private = units == "CNTS" and stated.units is None
     philips = [philips_factor(header, 0x00) for header in headers] if private else []
-    if philips and None not in philips:
-        dose = _dose_if_known(headers, everything, stated, size, name)
+    stored_suv = units in ("GML", "CM2ML") or (bool(philips) and None not in philips)
+    size = _size(first, stated, warnings, name, header_first=stored_suv)
+    isotope = _isotope(first, warnings, name)
+    count = len(headers)
+    if stored_suv:
         factors = tuple(float(one) for one in philips if one is not None)
+        if units in ("GML", "CM2ML"):
+            kind = _suv_type(first, units, warnings)
+            factors = (1.0 / size.per_bodyweight(kind, name),) * count
+        dose = _dose_of_stored_suv(headers, everything, stated, size, name)
+        warnings += _not_followed(stated, size, dose)
         return Scaling(Unit.SUV, Unit.SUV, units, factors, dose, size, isotope, tuple(warnings))
     activity = [philips_factor(header, 0x09) for header in headers] if private else []
     if units == "BQML" or (activity and None not in activity):
@@ -136,7 +135,14 @@ def scaling(headers: Sequence[Any], everything: Sequence[Any], stated: Stated, n
         return Scaling(Unit.SUV, Unit.BQML, units, factors, dose, size, isotope, tuple(warnings))
     if units in RELATIVE_UNITS:
         dose = _dose_if_known(headers, everything, stated, size, name)
-        return Scaling(Unit.RELATIVE, Unit.RELATIVE, units, (1.0,) * count, dose, size, isotope, tuple(warnings))
+        factors = (1.0,) * count
+        if dose is not None:  # to the start of the scan, as SUV are: beds without decay correction differ otherwise
+            factors = tuple(factor / dose.suv_per_bqml for factor in _suv_per_stored(dose, size))
+        elif codes(first, "DecayCorrection")[:1] == ("NONE",):
+            warnings.append(
+                "DecayCorrection is NONE, and weight, dose or times are missing: relative values stay uncorrected"
+            )
+        return Scaling(Unit.RELATIVE, Unit.RELATIVE, units, factors, dose, size, isotope, tuple(warnings))
     if not units:
         raise InputRefused(f"{name}: Units (0054,1001) missing; needed is it, or --input-unit")
     raise InputRefused(
@@ -170,6 +176,32 @@ def _dose_if_known(
         return None
 
 
+def _dose_of_stored_suv(
+    headers: Sequence[Any], everything: Sequence[Any], stated: Stated, size: BodySize, name: str
+) -> Dose | None:
+    """The dose that stored SUV were made with: the header's own numbers; options fill only what it lacks."""
+    for minutes, dose_mbq in ((None, None), (None, stated.dose_mbq), (stated.minutes, None)):
+        dose = _dose_if_known(headers, everything, Stated(dose_mbq=dose_mbq, minutes=minutes), size, name)
+        if dose is not None:
+            return dose
+    return _dose_if_known(headers, everything, stated, size, name)
+
+
+def _not_followed(stated: Stated, size: BodySize, dose: Dose | None) -> list[str]:
+    """A line for each option that contradicts what the header says stored SUV were made with."""
+    numbers = [("--weight-kg", stated.weight_kg, size.weight_kg)]
+    if dose is not None:
+        numbers += [
+            ("--dose-mbq", stated.dose_mbq, dose.injected_mbq),
+            ("--minutes", stated.minutes, dose.start_minutes),
+        ]
+    return [
+        f"{option} {said:g}, the header {used:g}: stored SUV do not follow the option"
+        for option, said, used in numbers
+        if said is not None and used is not None and abs(said - used) > 0.01 * used
+    ]
+
+
 def _dose(
     headers: Sequence[Any],
     everything: Sequence[Any],
@@ -197,7 +229,7 @@ def _dose(
     warnings += said
     start = min(starts)
     if stated.minutes is None:
-        injected, said = injection(item, start, first, name)
+        injected, said = injection(item, start, first, half_life_s, name)
         warnings += said
         elapsed = [(moment - injected).total_seconds() / 60.0 for moment in references if moment is not None]
         start_minutes = (start - injected).total_seconds() / 60.0
@@ -224,7 +256,7 @@ def radiopharmaceutical(header: Any) -> Any:
 
 def _injected_mbq(item: Any, warnings: list[str], name: str) -> float:
     dose = number(item, "RadionuclideTotalDose")
-    if dose is None or not math.isfinite(dose) or dose <= 0.0:
+    if dose is None or dose <= 0.0:
         raise InputRefused(f"{name}: RadionuclideTotalDose missing or 0; needed for SUV: --dose-mbq")
     if dose < MBQ_BELOW:
         warnings.append(f"RadionuclideTotalDose is {dose:g}: taken for MBq, where the standard has Bq")
@@ -234,7 +266,7 @@ def _injected_mbq(item: Any, warnings: list[str], name: str) -> float:
 
 def _half_life_s(item: Any, warnings: list[str], name: str) -> float:
     stated = number(item, "RadionuclideHalfLife")
-    if stated is not None and math.isfinite(stated) and stated > 0.0:
+    if stated is not None and stated > 0.0:
         return stated
     known = HALF_LIFE_S.get(_named_isotope(item))
     if known is None:
@@ -248,8 +280,7 @@ def _frame_decay(header: Any, half_life_s: float, name: str) -> float:
     duration_ms = number(header, "ActualFrameDuration")
     if duration_ms is None:
         raise InputRefused(f"{name}: ActualFrameDuration missing; needed where DecayCorrection is NONE")
-    u = math.log(2.0) * duration_ms / 1000.0 / half_life_s
-    return u / -math.expm1(-u) if u > 0.0 else 1.0
+    return frame_decay(duration_ms / 1000.0, half_life_s)
 
 
 def _isotope(header: Any, warnings: list[str], name: str) -> str:
@@ -293,10 +324,12 @@ def _suv_type(header: Any, units: str, warnings: list[str]) -> str:
     return stated[0]
 
 
-def _size(header: Any, stated: Stated, warnings: list[str], name: str) -> BodySize:
-    weight, height = stated.weight_kg or number(header, "PatientWeight"), number(header, "PatientSize")
-    weight = weight if weight and math.isfinite(weight) and weight > 0.0 else None
-    height = height if height and math.isfinite(height) and height > 0.0 else None
+def _size(header: Any, stated: Stated, warnings: list[str], name: str, *, header_first: bool) -> BodySize:
+    own, height = number(header, "PatientWeight"), number(header, "PatientSize")
+    possible = own is not None and 1.0 <= own <= _HEAVIEST_KG
+    weight = own if header_first and possible else stated.weight_kg or own
+    weight = weight if weight and weight > 0.0 else None
+    height = height if height and height > 0.0 else None
     if weight is not None and not 1.0 <= weight <= _HEAVIEST_KG:
         raise InputRefused(f"{name}: PatientWeight {weight:g} kg; needed are 1 to {_HEAVIEST_KG:g} kg: --weight-kg")
     if height is not None and height > _TALLEST_M:

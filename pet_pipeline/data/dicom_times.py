@@ -13,8 +13,8 @@ Moment = datetime.datetime
 
 DAY = datetime.timedelta(days=1)
 
-LONGEST = DAY
-"""A scan begins within this after the injection; a longer time is a wrong date."""
+HALF_LIVES = 10
+"""A scan begins within so many half-lives of the injection, or within a day; a longer time is a wrong date."""
 
 _STAMP = re.compile(r"(\d{14})(\.\d+)?\s*([+-]\d{4})?")
 _CLOCK = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(\.\d+)?")
@@ -23,19 +23,34 @@ _ANY_DATE = "20000101"  # where de-identification has removed all dates, times o
 _PHILIPS = (0x7053, "Philips PET Private Group")
 
 
-def injection(radiopharmaceutical: Any, scan: Moment, header: Any, name: str) -> tuple[Moment, tuple[str, ...]]:
+def injection(
+    radiopharmaceutical: Any, scan: Moment, header: Any, half_life_s: float, name: str
+) -> tuple[Moment, tuple[str, ...]]:
     """When the tracer was injected, and what to warn of.
 
-    RadiopharmaceuticalStartDateTime is used where it lies in the day before the scan. Else, also where
-    de-identification moved the dates apart, the time of day of RadiopharmaceuticalStartTime or of it: the last before
-    the scan.
+    RadiopharmaceuticalStartDateTime is used where it lies in the day, or the ten half-lives, before the scan. Else,
+    also where de-identification moved the dates apart, the time of day of RadiopharmaceuticalStartTime or of it: the
+    last before the scan. Isotopes that are imaged days later need the date.
+
+    Args:
+        radiopharmaceutical: the item with dose and times.
+        scan: its start.
+        header: of an image, for its time zone.
+        half_life_s: of the isotope.
+        name: how messages call the series.
 
     Raises:
-        InputRefused: neither attribute is there.
+        InputRefused: neither attribute is there, or the isotope needs the date and there is none that fits.
     """
     stamp = _stamp(text(radiopharmaceutical, "RadiopharmaceuticalStartDateTime"), header)
-    if stamp is not None and scan - LONGEST <= stamp <= scan:
+    longest = max(DAY, datetime.timedelta(seconds=HALF_LIVES * half_life_s))
+    if stamp is not None and scan - longest <= stamp <= scan:
         return stamp, ()
+    if longest > DAY:
+        raise InputRefused(
+            f"{name}: RadiopharmaceuticalStartDateTime missing or not in the {longest / DAY:.3g} days before the scan; "
+            f"needed for a half-life of {half_life_s / 3600.0:.3g} h, as a time of day does not tell the day: --minutes"
+        )
     clock = _clock(text(radiopharmaceutical, "RadiopharmaceuticalStartTime"))
     time = clock if stamp is None or clock is not None else stamp - _midnight(stamp)
     if time is None:

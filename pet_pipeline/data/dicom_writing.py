@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from pet_pipeline._version import __version__
-from pet_pipeline.data.dicom_files import PRODUCT, codes, load_pydicom, text
+from pet_pipeline.data.dicom_files import PRODUCT, codes, load_pydicom, number, text
 from pet_pipeline.data.dicom_slices import LPS_TO_RAS
 from pet_pipeline.geometry import Geometry
 
 _OF_EXAMINATION = (
-    "PatientWeight", "PatientSize", "StudyDate", "StudyTime", "FrameOfReferenceUID",
-    "SeriesDate", "SeriesTime", "AcquisitionDate", "AcquisitionTime",
+    "StudyDate", "StudyTime", "FrameOfReferenceUID", "SeriesDate", "SeriesTime", "AcquisitionDate", "AcquisitionTime",
 )  # fmt: skip
 """Taken from the source: what SUV and fusion need. No name, no birth date, no text."""
+
+_SIZES = ("PatientWeight", "PatientSize")
+"""Likewise, as numbers."""
 
 _POSITIONS = ("HFS", "HFP", "HFDR", "HFDL", "FFS", "FFP", "FFDR", "FFDL")
 
@@ -39,6 +41,10 @@ def examination(source: Any, *, keep_ids: bool) -> Any:
     for name in _OF_EXAMINATION:
         if text(source, name):
             setattr(data, name, source[name].value)
+    for name in _SIZES:
+        value = number(source, name)
+        if value is not None:
+            setattr(data, name, decimal(value))  # the source's own text may be too long
     sex, position = codes(source, "PatientSex")[:1], codes(source, "PatientPosition")[:1]
     data.PatientSex = sex[0] if sex and sex[0] in ("M", "F", "O") else ""
     data.PatientPosition = position[0] if position and position[0] in _POSITIONS else "HFS"
@@ -102,8 +108,8 @@ def decimal(value: float) -> str:
     """A decimal string of at most 16 characters, as DICOM allows, exact to 1e-8 for lengths below 10 m.
 
     Example:
-        >>> decimal(-0.0), decimal(5.0), decimal(-259.123456789)
-        ('0', '5', '-259.12345679')
+        >>> decimal(-0.0), decimal(5.0), decimal(-259.123456789), decimal(1.0 / 3.0 * 1e9)
+        ('0', '5', '-259.12345679', '333333333.333333')
     """
-    text = f"{value:.8f}".rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text
+    rounded = round(float(value), 8) + 0.0  # no -0.0, nor a cosine of 6e-17
+    return str(load_pydicom().valuerep.format_number_as_ds(rounded)).removesuffix(".0")

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pet_pipeline.data.isotopes import HALF_LIFE_TOLERANCE, isotope_name
@@ -11,8 +11,9 @@ from pet_pipeline.errors import InputRefused
 from pet_pipeline.units import HALF_LIFE_F18_S
 
 MBQ_PER_UNIT = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3, "mci": 37.0, "uci": 0.037, "ci": 37000.0}
-_LEAST_BQ = 1e4
-"""A dose without a unit is in Bq by DICOM; below this it can only be MBq, as some GE sites store it."""
+
+MBQ_BELOW = 1e5
+"""RadionuclideTotalDose is in Bq by DICOM; below this it is MBq, as some GE sites store it: nobody gets so little."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Injection:
         weight_kg: body weight.
         dose_mbq: injected activity at the time of injection.
         minutes: from injection to the moment that the values are decay-corrected to.
+        reference_s: that moment, seconds after the sidecar's time zero; 0 where it does not say it.
         half_life_s: as stated.
         uncorrected_frame_s: frame duration over which the values still decay; 0 if they are decay-corrected.
     """
@@ -30,6 +32,7 @@ class Injection:
     weight_kg: float | None = None
     dose_mbq: float | None = None
     minutes: float | None = None
+    reference_s: float = 0.0
     half_life_s: float | None = None
     uncorrected_frame_s: float = 0.0
 
@@ -51,14 +54,28 @@ class Injection:
             weight_kg=_number(facts, name, "PatientWeight", "BodyWeight", "Weight", "weight"),
             dose_mbq=_dose_mbq(facts, name),
             minutes=_minutes(facts, name, corrected=corrected),
+            reference_s=_reference_s(facts, name, corrected=corrected) or 0.0,
             half_life_s=_number(facts, name, "RadionuclideHalfLife"),
             uncorrected_frame_s=frame_s,
         )
 
-    def frame_decay(self, half_life_s: float) -> float:
-        """Activity at the frame's start over its mean in the frame: u / (1 - exp(-u)), u = ln 2 T / T_half."""
-        u = math.log(2.0) * self.uncorrected_frame_s / half_life_s
-        return u / -math.expm1(-u) if u > 0.0 else 1.0
+    def with_options(self, weight_kg: float | None, dose_mbq: float | None, minutes: float | None) -> "Injection":
+        """With what the user says in the place of what the sidecar says; None leaves it."""
+        said = {"weight_kg": weight_kg, "dose_mbq": dose_mbq, "minutes": minutes}
+        return replace(self, **{name: value for name, value in said.items() if value is not None})
+
+    def as_facts(self) -> dict[str, Any]:
+        """What a sidecar of decay-corrected values says, so that its reader finds the same weight, dose and minutes."""
+        injected_s = None if self.minutes is None else round(self.reference_s - 60.0 * self.minutes, 3)
+        facts = {
+            "PatientWeight": self.weight_kg,
+            "InjectedRadioactivity": self.dose_mbq,
+            "InjectedRadioactivityUnits": "MBq",
+            "InjectionStart": injected_s,
+            "ImageDecayCorrected": True,
+            "ImageDecayCorrectionTime": self.reference_s,
+        }
+        return {name: value for name, value in facts.items() if value is not None}
 
 
 def refuse_other_examination(facts: Mapping[str, Any], name: str) -> None:
@@ -107,17 +124,10 @@ def _corrected(facts: Mapping[str, Any]) -> bool:
 
 
 def _minutes(facts: Mapping[str, Any], name: str, *, corrected: bool) -> float | None:
-    """Minutes from injection to the reference time; BIDS times are seconds after TimeZero."""
-    if corrected and str(facts.get("DecayCorrection", "")).upper() == "ADMIN":
+    """Minutes from injection to the reference time."""
+    if corrected and _to_injection(facts):
         return 0.0
-    reference = _number(facts, name, "ImageDecayCorrectionTime") if corrected else None
-    if reference is None:
-        reference = _number(facts, name, "ScanStart")
-        # Without decay correction the values stand for the frame, which begins FrameTimesStart after the
-        # scan.
-        if reference is not None and not corrected:
-            reference += _number(facts, name, "FrameTimesStart") or 0.0
-    injected = _number(facts, name, "InjectionStart")
+    reference, injected = _reference_s(facts, name, corrected=corrected), _number(facts, name, "InjectionStart")
     if reference is None or injected is None:
         return None
     if reference < injected:
@@ -125,6 +135,24 @@ def _minutes(facts: Mapping[str, Any], name: str, *, corrected: bool) -> float |
             f"{name}: reference time {reference:g} s lies before injection at {injected:g} s; mend the sidecar"
         )
     return (reference - injected) / 60.0
+
+
+def _reference_s(facts: Mapping[str, Any], name: str, *, corrected: bool) -> float | None:
+    """The moment that the values are of; BIDS times are seconds after TimeZero."""
+    if corrected and _to_injection(facts):
+        return _number(facts, name, "InjectionStart")
+    reference = _number(facts, name, "ImageDecayCorrectionTime") if corrected else None
+    if reference is None:
+        reference = _number(facts, name, "ScanStart")
+        # Without decay correction the values stand for the frame, which begins FrameTimesStart after the
+        # scan.
+        if reference is not None and not corrected:
+            reference += _number(facts, name, "FrameTimesStart") or 0.0
+    return reference
+
+
+def _to_injection(facts: Mapping[str, Any]) -> bool:
+    return str(facts.get("DecayCorrection", "")).upper() == "ADMIN"
 
 
 def _dose_mbq(facts: Mapping[str, Any], name: str) -> float | None:
@@ -140,7 +168,7 @@ def _dose_mbq(facts: Mapping[str, Any], name: str) -> float | None:
     dose = _number(facts, name, "RadionuclideTotalDose")
     if dose is None:
         return None
-    return dose * 1e-6 if dose >= _LEAST_BQ else dose
+    return dose * 1e-6 if dose >= MBQ_BELOW else dose
 
 
 def _number(facts: Mapping[str, Any], name: str, *keys: str) -> float | None:

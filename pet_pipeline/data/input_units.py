@@ -15,7 +15,7 @@ from pet_pipeline.data.injection import Injection, refuse_other_examination, tra
 from pet_pipeline.data.nifti import stem
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, UsageError
-from pet_pipeline.units import HALF_LIFE_F18_S, Unit, suv_from_bqml
+from pet_pipeline.units import HALF_LIFE_F18_S, Unit, frame_decay, suv_from_bqml
 
 GUESSED_SUV_AT_MOST = 100.0
 """With no unit stated, a 99.9th percentile up to this is taken for SUV; Bq/mL values are hundreds of times
@@ -134,11 +134,11 @@ def to_suv(
         return stated, 1.0
     if unit is not Unit.BQML:
         raise InputRefused(f"{name}: unit {unit.value} found; needed is suv, bqml or relative")
-    known = Injection.from_sidecar(sidecar or {}, name)
+    known = Injection.from_sidecar(sidecar or {}, name).with_options(weight_kg, dose_mbq, minutes)
     given = {
-        "weight (--weight-kg)": weight_kg if weight_kg is not None else known.weight_kg,
-        "injected dose (--dose-mbq)": dose_mbq if dose_mbq is not None else known.dose_mbq,
-        "time since injection (--minutes)": minutes if minutes is not None else known.minutes,
+        "weight (--weight-kg)": known.weight_kg,
+        "injected dose (--dose-mbq)": known.dose_mbq,
+        "time since injection (--minutes)": known.minutes,
     }
     missing = [what for what, value in given.items() if value is None]
     if missing:
@@ -154,7 +154,7 @@ def to_suv(
         )
     factor = suv_from_bqml(1.0, weight_kg=weight, injected_mbq=dose, minutes=elapsed, half_life_s=half_life)
     # Undecayed within the frame, if the scanner left that out.
-    factor *= known.frame_decay(half_life)
+    factor *= frame_decay(known.uncorrected_frame_s, half_life)
     suv = volume.with_data(volume.data * factor, Unit.SUV)
     refuse_impossible_values(suv, f"{name}, in SUV with {weight:g} kg, {dose:g} MBq and {elapsed:g} min")
     return suv, factor

@@ -36,5 +36,5 @@ class Volume:
         return Volume(orientation.apply(self.data), self.geometry.reoriented(orientation), self.unit)
 
     def canonical(self) -> "Volume":
-        """The same places with axes that run to the patient's right-to-left, back-to-front, feet-to-head: RAS+."""
+        """The same places with axes that run left to right, back to front, feet to head of the patient: RAS+."""
         return self.oriented(self.geometry.to_canonical())

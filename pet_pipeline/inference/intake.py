@@ -83,10 +83,10 @@ def take_in(path: Path, options: InputOptions, frame: int | None = None, series:
     )  # fmt: skip
     sidecar = read_sidecar(path)
     content_warnings = inspect_pet(volume, name)  # first: a CT is to be called a CT, not a PET of unknown unit
-    unit, unit_warnings = resolve_unit(volume, name, option=options.unit, sidecar=sidecar)
+    stored, unit_warnings = resolve_unit(volume, name, option=options.unit, sidecar=sidecar)
     volume, factor = to_suv(
         volume,
-        unit,
+        stored,
         name,
         weight_kg=options.weight_kg,
         dose_mbq=options.dose_mbq,
@@ -94,12 +94,12 @@ def take_in(path: Path, options: InputOptions, frame: int | None = None, series:
         sidecar=sidecar,
     )
     facts = sidecar or {}
-    volume, unit = scaled(volume, unit, options, facts, name)
+    volume, unit = scaled(volume, stored, options, facts, name)
     output, per_output = _output_unit(unit, factor, options, name)
     warnings = (*template.warnings, *content_warnings, *unit_warnings)
-    stated = (sidecar or {}).get("Simulated", is_simulated(path))
+    stated = facts.get("Simulated", is_simulated(path))
     simulated, corrected = stated is True, is_corrected(sidecar)
-    return Intake(volume, template, unit, output, per_output, simulated, corrected, warnings)
+    return Intake(volume, template, stored, output, per_output, simulated, corrected, warnings)
 
 
 def _take_in_series(series: SeriesFiles, options: InputOptions, frame: int | None, name: str) -> Intake:

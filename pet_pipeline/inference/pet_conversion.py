@@ -13,6 +13,7 @@ from pet_pipeline.data.body_size import BodySize
 from pet_pipeline.data.dicom_files import SeriesFiles, find_series
 from pet_pipeline.data.dicom_pet import read_pet
 from pet_pipeline.data.files import sha256_of
+from pet_pipeline.data.injection import Injection
 from pet_pipeline.data.input_units import read_sidecar
 from pet_pipeline.data.nifti import NiftiTemplate
 from pet_pipeline.data.plain_facts import plain_facts
@@ -22,7 +23,7 @@ from pet_pipeline.inference import sidecar
 from pet_pipeline.inference.intake import scaled, take_in
 from pet_pipeline.inference.options import InputOptions
 from pet_pipeline.inference.outcomes import Outcome, once, sidecar_path, without_model
-from pet_pipeline.units import PetUnit, Unit
+from pet_pipeline.units import HALF_LIFE_F18_S, PetUnit, Unit, frame_decay
 
 _UNITS = {
     PetUnit.SUV: "g/mL", PetUnit.SUVLBM: "g/mL (SUVlbm)", PetUnit.SUVBSA: "cm2/mL (SUVbsa)", PetUnit.BQML: "Bq/mL",
@@ -145,20 +146,28 @@ def choose(folder: Path, number: int | None = None) -> SeriesFiles:
 def _from_series(files: SeriesFiles, reading: InputOptions) -> _Pet:
     frame = reading.frame if isinstance(reading.frame, int) else None
     pet = read_pet(files, frame=frame, stated=reading.stated)
-    volume, unit = scaled(pet.volume, pet.scaling.stored, reading, pet.facts, str(files.folder))
+    stored = pet.scaling.stored
+    volume, _ = scaled(pet.volume, stored, reading, pet.facts, str(files.folder))
     template = NiftiTemplate.of(volume.geometry)
-    return _Pet(volume, template, unit, pet.facts, pet.scaling.size, pet.suv_per_bqml, pet.warnings)
+    return _Pet(volume, template, stored, pet.facts, pet.scaling.size, pet.suv_per_bqml, pet.warnings)
 
 
 def _from_file(path: Path, reading: InputOptions) -> _Pet:
     taken = take_in(path, reading, reading.frame if isinstance(reading.frame, int) else None)
     stated = read_sidecar(path) or {}
-    facts = plain_facts(stated, _KEPT)
-    sizes = [facts.get("PatientWeight") or reading.weight_kg, facts.get("PatientSize")]
+    facts, per_bqml = plain_facts(stated, _KEPT), None
+    if reading.weight_kg is not None:
+        facts["PatientWeight"] = reading.weight_kg
+    if taken.output_unit is Unit.BQML:  # what turned it into SUV must do so again
+        used = Injection.from_sidecar(stated, str(path)).with_options(
+            reading.weight_kg, reading.dose_mbq, reading.minutes
+        )
+        facts = {"ScanStart": used.reference_s} | facts | used.as_facts()
+        per_bqml = taken.suv_per_output / frame_decay(used.uncorrected_frame_s, used.half_life_s or HALF_LIFE_F18_S)
+    sizes = [facts.get("PatientWeight"), facts.get("PatientSize")]
     weight, height = (float(value) if isinstance(value, int | float) else None for value in sizes)
     sex = facts.get("PatientSex")
     size = BodySize(weight, height, sex if sex in ("M", "F", "O") else None)
-    per_bqml = taken.suv_per_output if taken.output_unit is Unit.BQML else None
     return _Pet(taken.volume, taken.template, taken.stored_unit, facts, size, per_bqml, taken.warnings)
 
 

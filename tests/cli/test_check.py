@@ -12,6 +12,7 @@ import yaml
 from tiny_pet import SHAPE, phantom_array
 
 from pet_pipeline.configs.schema import GridSettings
+from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.weights import DESCRIPTION_FILE
@@ -194,3 +195,19 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(
         assert str(sheet) in err.replace("\n", "")
     assert check(phantom_pet_file, "--model", tiny_model, "--sheet", tmp_path / "new" / "sheet.png")[0] == 0
     assert (tmp_path / "new" / "sheet.png").is_file()
+
+
+def test_a_file_that_is_not_the_manifests_is_told_in_one_line(
+    check: Check, make_pet: MakePet, tiny_model: Path, tmp_path: Path
+) -> None:
+    path, manifest = make_pet("pet.nii.gz"), tmp_path / "manifest.tsv"
+    case = Case("a", "sub-a", "here", "test", path, target=path, checksums={"input": sha256_of(path)})
+    Manifest(tmp_path, (case,)).save(manifest)
+    assert check(manifest, "--model", tiny_model)[0] == 0
+    make_pet("pet.nii.gz", data=2.0 * phantom_array())
+    code, out, err = check(manifest, "--model", tiny_model, "--json")
+    assert (code, out) == (2, "")
+    said = " ".join(err.split())
+    assert "a, input" in said
+    assert "has changed (sha256" in said
+    assert "restore the file or write the manifest anew" in said

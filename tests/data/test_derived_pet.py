@@ -87,11 +87,38 @@ def test_an_earlier_series_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".partial-*"))
 
 
+def long_numbers(folder: Path) -> PetSeries:
+    """A series with numbers of more digits than DICOM's decimal strings have, and without the frame's duration."""
+
+    def change(image: Any, index: int) -> None:
+        item = image.RadiopharmaceuticalInformationSequence[0]
+        item.RadionuclideTotalDose, item.RadionuclideHalfLife = "333333333.3", "6586.2000000000001"
+        image.PatientWeight, image.PatientSize = "70.10000000000000001", "1.7500000000000000001"
+
+    data, spacing_mm = 3000.0 * phantom_array((12, 9, 8)), (4.0 + 1.0 / 13.0, 4.0 + 1.0 / 13.0, 2.0 + 1.0 / 37.0)
+    write_series(folder, data, spacing_mm, change=change, ActualFrameDuration=None)
+    return read_pet(only_series(folder, "PT"))
+
+
+def test_decimal_strings_have_at_most_16_characters(tmp_path: Path) -> None:
+    given = long_numbers(tmp_path / "in")
+    write_derived(tmp_path / "out", DerivedPet(given.volume, given, "m 1"))
+    for path in (tmp_path / "out").iterdir():
+        image = pydicom.dcmread(path)
+        (item,) = image.RadiopharmaceuticalInformationSequence
+        assert item.RadionuclideTotalDose == 333333333
+        decimals = [one for one in (*image, *item) if one.VR == "DS"]
+        assert len(decimals) >= 11
+        for one in decimals:
+            for value in one.value if one.VM > 1 else [one.value]:
+                assert len(value.original_string) <= 16, one.keyword
+
+
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (Debian: dicom3tools)")
 @pytest.mark.parametrize("unit", [Unit.SUV, Unit.BQML])
 @pytest.mark.parametrize("keep_ids", [False, True])
 def test_the_standards_checker_finds_no_error(unit: Unit, keep_ids: bool, tmp_path: Path) -> None:
-    given = source(tmp_path / "in")
+    given = long_numbers(tmp_path / "in") if keep_ids else source(tmp_path / "in")
     write_derived(tmp_path / "out", DerivedPet(given.volume.with_data(given.volume.data, unit), given, "m 1", keep_ids))
     for path in sorted((tmp_path / "out").iterdir())[::7]:  # the first and the last
         said = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False).stderr

@@ -105,6 +105,23 @@ def test_beds_without_decay_correction_are_corrected_each_from_its_own_time(tmp_
     assert_suv(found, suv() * within * later)
 
 
+@pytest.mark.parametrize("units", ["PROPCNTS", "PROPCPS", "CNTS"])
+def test_relative_beds_are_corrected_as_the_sidecar_says(units: str, tmp_path: Path) -> None:
+    def change(image: Any, index: int) -> None:
+        image.AcquisitionTime = "110000" if index < 3 else "111000"
+
+    none = {"Units": units, "DecayCorrection": "NONE", "ActualFrameDuration": "600000"}
+    found = series(tmp_path / "pet", change, **none)
+    same = series(tmp_path / "bqml", change, **{**none, "Units": "BQML"})
+    assert found.volume.unit is Unit.RELATIVE
+    np.testing.assert_allclose(found.volume.data, same.volume.data / SUV_PER_BQML, rtol=1e-5)
+    assert found.facts["ImageDecayCorrected"] is True
+    poor = series(tmp_path / "poor", change, **none, PatientWeight=None)
+    np.testing.assert_allclose(poor.volume.data, ACTIVITY, rtol=4e-4)
+    assert poor.facts["ImageDecayCorrected"] is False
+    assert any("relative values stay uncorrected" in line for line in poor.warnings)
+
+
 def test_the_start_of_the_scan_when_the_series_was_made_later(tmp_path: Path) -> None:
     def change(image: Any, index: int) -> None:
         image.AcquisitionTime = "110000" if index < 3 else "111000"
@@ -135,6 +152,31 @@ def test_dates_moved_apart_and_time_zones(tmp_path: Path) -> None:
     assert any("only its time of day" in line for line in found.warnings)
     assert_suv(series(tmp_path / "abroad", abroad), suv())
     assert_suv(series(tmp_path / "undated", undated), suv())
+
+
+def zirconium(stamp: str | None) -> Change:
+    def change(image: Any, index: int) -> None:
+        item = dose_of(image)
+        item.RadionuclideHalfLife, item.RadionuclideCodeSequence[0].CodeMeaning = "282276", "^89^Zirconium"
+        if stamp is not None:
+            item.RadiopharmaceuticalStartDateTime = stamp
+
+    return change
+
+
+def test_isotopes_imaged_days_later_count_the_days(tmp_path: Path) -> None:
+    found = series(tmp_path / "pet", zirconium("20260430100000"))  # three days and an hour before the scan
+    assert_suv(found, ACTIVITY * 70_000.0 / (350e6 * 0.5 ** (73.0 * 3600.0 / 282276.0)))
+    assert found.facts["InjectionStart"] == -73.0 * 3600.0
+
+
+@pytest.mark.parametrize("stamp", [None, "20260101100000", "20260504100000"])
+def test_a_time_of_day_does_not_tell_the_day_of_such_an_isotope(stamp: str | None, tmp_path: Path) -> None:
+    folder = write_series(tmp_path, ACTIVITY, change=zirconium(stamp))
+    with pytest.raises(InputRefused, match=r"not in the 32\.7 days before the scan; .* of 78\.4 h, .*--minutes"):
+        read(folder)
+    found = read(folder, stated=Stated(minutes=4380.0))
+    assert_suv(found, ACTIVITY * 70_000.0 / (350e6 * 0.5 ** (73.0 * 3600.0 / 282276.0)))
 
 
 def test_frames_are_told_apart_by_their_times(tmp_path: Path) -> None:
@@ -172,6 +214,17 @@ def test_series_of_a_mixed_folder_are_told_apart(tmp_path: Path) -> None:
         only_series(tmp_path, "PT")
 
 
+@pytest.mark.parametrize("number", ["inf", "nan", "1e400"])
+def test_a_series_number_that_is_none_spoils_no_folder(number: str, tmp_path: Path) -> None:
+    write_series(tmp_path, ACTIVITY)
+    write_series(tmp_path, ACTIVITY, number=1, SeriesInstanceUID="2.25.50", SeriesNumber=444444)
+    for path in tmp_path.glob("IM1*"):
+        path.write_bytes(path.read_bytes().replace(b"444444", number.ljust(6).encode()))
+    found = {one.uid: one for one in find_series(tmp_path)}
+    assert (found["2.25.12"].number, found["2.25.50"].number) == (4, None)
+    assert_suv(read_pet(found["2.25.50"]), suv())
+
+
 def test_the_checksum_does_not_depend_on_names(tmp_path: Path) -> None:
     one = only_series(write_series(tmp_path / "a", ACTIVITY), "PT")
     for index, path in enumerate(sorted((tmp_path / "a").iterdir())):
@@ -205,6 +258,10 @@ def _of_two_minds(image: Any, index: int) -> None:
     dose_of(image).RadionuclideHalfLife = "4057.7"
 
 
+def _infinite_intercept(image: Any, index: int) -> None:
+    image.RescaleIntercept = "inf"
+
+
 def _no_slope(image: Any, index: int) -> None:
     if index == 3:
         del image.RescaleSlope
@@ -220,6 +277,7 @@ def _nothing(image: Any, index: int) -> None:
         (_no_dose, {}, "RadionuclideTotalDose missing or 0"),
         (_no_injection, {}, "RadiopharmaceuticalStartDateTime and RadiopharmaceuticalStartTime missing"),
         (_no_slope, {}, "RescaleSlope missing"),
+        (_infinite_intercept, {}, "RescaleIntercept is NaN or infinite; needed is a number"),
         (_nothing, {"Units": None}, r"Units \(0054,1001\) missing"),
         (_nothing, {"Units": "PCNT"}, r"Units \(0054,1001\) is none of"),
         (_nothing, {"PatientWeight": None}, "PatientWeight missing"),
@@ -250,3 +308,35 @@ def test_options_fill_what_the_header_lacks(tmp_path: Path) -> None:
     relative = read(folder, stated=Stated(units="PROPCNTS"))
     assert relative.volume.unit is Unit.RELATIVE
     assert any("the option is used" in line for line in relative.warnings)
+
+
+def _philips_suv(image: Any, index: int) -> None:
+    block = image.private_block(0x7053, "Philips PET Private Group", create=True)
+    block.add_new(0x00, "DS", "1")
+
+
+@pytest.mark.parametrize(("units", "change"), [("GML", _nothing), ("CNTS", _philips_suv)])
+def test_stored_suv_follow_the_header_and_options_fill_what_it_lacks(
+    units: str, change: Change, tmp_path: Path
+) -> None:
+    whole = write_series(tmp_path / "whole", ACTIVITY, change=change, Units=units)
+    found = read(whole, stated=Stated(weight_kg=140.0, dose_mbq=175.0, minutes=90.0))
+    assert_suv(found, ACTIVITY)
+    assert found.facts == read(whole).facts
+    assert found.suv_per_bqml == pytest.approx(SUV_PER_BQML)
+    assert [line for line in found.warnings if "stored SUV do not follow" in line] == [
+        "--weight-kg 140, the header 70: stored SUV do not follow the option",
+        "--dose-mbq 175, the header 350: stored SUV do not follow the option",
+        "--minutes 90, the header 60: stored SUV do not follow the option",
+    ]
+
+    def poor(image: Any, index: int) -> None:
+        change(image, index)
+        _no_dose(image, index)
+
+    folder = write_series(tmp_path / "poor", ACTIVITY, change=poor, Units=units, PatientWeight="70000")
+    filled = read(folder, stated=Stated(weight_kg=70.0, dose_mbq=350.0, minutes=90.0))
+    assert filled.facts == found.facts
+    assert [line for line in filled.warnings if "stored SUV" in line] == [
+        "--minutes 90, the header 60: stored SUV do not follow the option"
+    ]

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pet_pipeline.data.injection import Injection
+from pet_pipeline.data.injection import MBQ_BELOW, Injection
 from pet_pipeline.data.input_units import read_sidecar, resolve_unit, to_suv
 from pet_pipeline.data.isotopes import isotope_name
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.geometry import Geometry
-from pet_pipeline.units import HALF_LIFE_F18_S, Unit
+from pet_pipeline.units import HALF_LIFE_F18_S, Unit, frame_decay
 
 BIDS = {
     "Modality": "PT",
@@ -146,9 +146,11 @@ def test_reference_time_of_the_values(changes: dict[str, Any], minutes: float) -
 
 def test_decay_within_an_uncorrected_frame() -> None:
     """Mean of exp(-lambda t) over a half-life is 1 / (2 ln 2) of its start."""
+    assert frame_decay(HALF_LIFE_F18_S, HALF_LIFE_F18_S) == pytest.approx(2.0 * np.log(2.0))
+    assert frame_decay(0.0, HALF_LIFE_F18_S) == 1.0
     facts = {**BIDS, "ImageDecayCorrected": False, "FrameDuration": HALF_LIFE_F18_S}
-    assert Injection.from_sidecar(facts, "a").frame_decay(HALF_LIFE_F18_S) == pytest.approx(2.0 * np.log(2.0))
-    assert Injection.from_sidecar(BIDS, "a").frame_decay(HALF_LIFE_F18_S) == 1.0
+    assert Injection.from_sidecar(facts, "a").uncorrected_frame_s == HALF_LIFE_F18_S
+    assert Injection.from_sidecar(BIDS, "a").uncorrected_frame_s == 0.0
     with pytest.raises(InputRefused, match="FrameDuration"):
         Injection.from_sidecar({**facts, "FrameDuration": "n/a"}, "a")
 
@@ -160,6 +162,8 @@ def test_decay_within_an_uncorrected_frame() -> None:
         ({"InjectedRadioactivity": 370e6, "InjectedRadioactivityUnits": "Bq"}, 370.0),
         ({"RadionuclideTotalDose": 370e6}, 370.0),
         ({"RadionuclideTotalDose": 370.0}, 370.0),
+        ({"RadionuclideTotalDose": 0.9 * MBQ_BELOW}, 0.9 * MBQ_BELOW),
+        ({"RadionuclideTotalDose": MBQ_BELOW}, 0.1),
     ],
 )
 def test_dose_in_the_words_of_bids_and_dcm2niix(facts: dict[str, Any], dose_mbq: float) -> None:

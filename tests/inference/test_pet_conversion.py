@@ -12,8 +12,9 @@ from tiny_pet import phantom_array
 from pet_pipeline.data import nifti
 from pet_pipeline.data.dicom_files import only_series
 from pet_pipeline.data.dicom_pet import read_pet
+from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused, UsageError
-from pet_pipeline.geometry import Orientation
+from pet_pipeline.geometry import Geometry, Orientation
 from pet_pipeline.inference.batch import run
 from pet_pipeline.inference.intake import Intake, take_in
 from pet_pipeline.inference.jobs import MUMAP_TAG, Job, collect
@@ -23,7 +24,7 @@ from pet_pipeline.inference.procedure import Made
 from pet_pipeline.inference.scale_fit import fit_scale, read_scale
 from pet_pipeline.inference.translating import DicomOut, TranslateWork, with_dicom
 from pet_pipeline.inference.translator import Translator
-from pet_pipeline.units import PetUnit
+from pet_pipeline.units import HALF_LIFE_F18_S, PetUnit, Unit, frame_decay
 
 pytest.importorskip("pydicom")
 
@@ -80,6 +81,56 @@ def test_what_was_converted_is_an_input_like_the_series(tmp_path: Path) -> None:
     convert_pet(folder, tmp_path / "lean.nii.gz", unit=PetUnit.SUVLBM)
     with pytest.raises(InputRefused, match="SUVlbm"):
         take_in(tmp_path / "lean.nii.gz", InputOptions())
+
+
+STATED = {
+    "bids": {"PatientWeight": 60, "InjectedRadioactivity": 5.0, "InjectedRadioactivityUnits": "mCi", "ScanStart": 600,
+             "InjectionStart": -3000, "ImageDecayCorrectionTime": 300},
+    "to injection": {"BodyWeight": 60, "RadionuclideTotalDose": 2e8, "ScanStart": 0, "InjectionStart": -3600,
+                     "DecayCorrection": "ADMIN"},
+    "uncorrected": {"Weight": 60, "RadionuclideTotalDose": 2e8, "ScanStart": 0, "InjectionStart": -3600,
+                    "DecayCorrection": "NONE", "FrameDuration": 1200, "FrameTimesStart": 900},
+}  # fmt: skip
+TOLD = {"weight_kg": 80.0, "dose_mbq": 200.0, "minutes": 30.0}
+
+
+@pytest.mark.parametrize("name", STATED)
+@pytest.mark.parametrize("options", [TOLD, {"minutes": 30.0}, {"weight_kg": 80.0}, {}])
+def test_the_sidecar_of_a_file_says_what_was_used(name: str, options: dict[str, float], tmp_path: Path) -> None:
+    _round_trip(STATED[name], options, tmp_path)
+
+
+def test_options_alone_are_a_sidecar_too(tmp_path: Path) -> None:
+    _round_trip({}, TOLD, tmp_path)
+
+
+def _round_trip(stated: dict[str, Any], options: dict[str, float], tmp_path: Path) -> None:
+    source, reading = tmp_path / "pet.nii.gz", InputOptions(input_unit="bqml", **options)
+    nifti.write(source, Volume(SUV * np.float32(3000.0), Geometry.regular(SUV.shape, (5.0, 5.0, 5.0)), Unit.BQML))
+    (tmp_path / "pet.json").write_text(json.dumps(stated))
+    expected = take_in(source, reading).volume.data
+    for unit in (PetUnit.SUV, PetUnit.BQML):
+        out = tmp_path / f"{unit}.nii.gz"
+        convert_pet(source, out, unit=unit, reading=reading)
+        np.testing.assert_allclose(take_in(out, InputOptions()).volume.data, expected, rtol=1e-5)
+        said = facts(out)
+        assert said["PatientWeight"] == options.get("weight_kg", 60.0)
+        assert said["InjectedRadioactivityUnits"] == "MBq"
+        if "minutes" in options:
+            assert said["ImageDecayCorrectionTime"] - said["InjectionStart"] == 1800.0
+    uncorrected = 1.0 if "FrameDuration" not in stated else frame_decay(1200.0, HALF_LIFE_F18_S)
+    np.testing.assert_allclose(values(tmp_path / "bqml.nii.gz"), SUV * 3000.0 * uncorrected, rtol=1e-5)
+
+
+def test_the_weight_that_is_given_counts_for_lean_mass_too(tmp_path: Path) -> None:
+    source, out = tmp_path / "pet.nii.gz", tmp_path / "lean.nii.gz"
+    nifti.write(source, Volume(SUV, Geometry.regular(SUV.shape, (5.0, 5.0, 5.0)), Unit.SUV))
+    (tmp_path / "pet.json").write_text(
+        json.dumps({"Units": "g/mL", "PatientWeight": 60, "PatientSize": 1.75, "PatientSex": "F"})
+    )
+    convert_pet(source, out, unit=PetUnit.SUVLBM, reading=InputOptions(weight_kg=70.0))
+    np.testing.assert_allclose(values(out), SUV * 9270.0 / (8780.0 + 244.0 * 70.0 / 1.75**2), rtol=1e-5)
+    assert facts(out)["PatientWeight"] == 70.0
 
 
 def test_any_positron_emitter_is_converted_but_not_translated(tmp_path: Path) -> None:
@@ -204,10 +255,12 @@ def test_a_fitted_factor_turns_relative_values_into_suv(tmp_path: Path) -> None:
     scale = read_scale(tmp_path / "scale.json")
     assert scale == fit.scale
     convert_pet(tmp_path / "r1", tmp_path / "fitted.nii.gz", reading=InputOptions(scale=scale))
+    assert facts(tmp_path / "fitted.nii.gz")["input"]["unit"] == "relative"
     expected = phantom_array(seed=1) * 2.0
     np.testing.assert_allclose(values(tmp_path / "fitted.nii.gz"), expected, rtol=2e-3, atol=2e-3)
     again = take_in(tmp_path / "relative" / "p1.nii.gz", InputOptions(scale=scale))
     np.testing.assert_allclose(again.volume.data, expected, rtol=2e-3, atol=2e-3)
+    assert (again.stored_unit, again.output_unit) == (Unit.RELATIVE, Unit.SUV)
 
 
 def test_factors_and_units_that_do_not_go_together(tmp_path: Path) -> None:
