@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 LEAST_COVERED = 0.5
 """A learnt image must hold at least this share of the body's box; less is another field of view or another patient."""
 
+MOST_MAPPED = 128
+"""Arrays kept memory-mapped: each holds a file open, and systems allow 256 (macOS) or 1024 (Linux) of them."""
+
 AXIS_OF = {"x": 0, "y": 1, "z": 2}
 
 
@@ -69,7 +72,7 @@ class PackedCase:
             np.save(temporary, array.astype(np.float16), allow_pickle=False)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=MOST_MAPPED)
 def _mapped(path: Path, _inode: int, _changed_ns: int) -> npt.NDArray[np.float16]:
     """A memory-mapped array; opening it costs as much as a crop of it, so it is kept until the file is another one."""
     array: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)

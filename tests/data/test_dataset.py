@@ -1,5 +1,7 @@
 """Packed cases and what is drawn from them: aligned, normalised, decided by the generator alone."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -139,3 +141,22 @@ def test_draws_repeat_with_the_generator_and_only_allowed_flips_happen() -> None
     assert factors.min() >= 1 / 1.1 - 1e-9
     assert factors.max() <= 1.1 + 1e-9
     assert np.log(factors).mean() == pytest.approx(0.0, abs=0.02)
+
+
+def test_a_cohort_of_more_arrays_than_files_may_be_open_can_be_read(tmp_path: Path) -> None:
+    pytest.importorskip("resource", reason="no such limit on this system")
+    reading = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from pet_pipeline.data.dataset import PackedCase
+
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+for number in range(300):
+    case = PackedCase("c", "p", "train", 5.0, None, Path(sys.argv[1], str(number)), (2, 2, 2), 1.0)
+    case.write("condition", np.full(case.shape, number % 100, np.float32))
+    assert case.read("condition")[0, 0, 0] == number % 100
+"""
+    done = subprocess.run([sys.executable, "-c", reading, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
