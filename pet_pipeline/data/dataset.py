@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.normalisation import Normalisation
 from pet_pipeline.data.volume import Volume
+from pet_pipeline.data.workers import results_of
 from pet_pipeline.errors import UsageError
 from pet_pipeline.types import Float32Array, Preparation, View
 
@@ -102,6 +102,7 @@ def pack(
 
     Raises:
         UsageError: a case lacks the image that is given, or the one that is to be learnt.
+        OutOfMemory: a process died over a case.
     """
     wanted = [case for case in manifest.cases if case.split in set(splits)]
     for case in wanted:
@@ -127,21 +128,16 @@ def pack(
         measure=measure,
         settings=settings,
     )
-    packed: list[PackedCase] = []
-    with ProcessPoolExecutor(workers) as pool:
-        for result in pool.map(work, wanted):
-            packed.append(result)
-            on_case()
-    return tuple(packed)
+    return tuple(results_of(work, wanted, workers, name=lambda case: case.case_id, on_done=lambda _: on_case()))
 
 
 def packed_in(folder: Path) -> tuple[PackedCase, ...]:
     """The cases that `pack` has put into a folder, by name."""
-    return tuple(_recorded(record)[0] for record in sorted(folder.glob("*/case.json")))
+    return tuple(recorded(record)[0] for record in sorted(folder.glob("*/case.json")))
 
 
-def _recorded(record: Path) -> tuple[PackedCase, str]:
-    """A packed case and the key of what it was packed from."""
+def recorded(record: Path) -> tuple[PackedCase, str]:
+    """The packed case of a `case.json`, and the key of what it was packed from."""
     known = json.loads(record.read_text(encoding="utf-8"))
     key = known.pop("key")
     return PackedCase(**{**known, "folder": record.parent, "shape": tuple(known["shape"])}), key
@@ -166,7 +162,7 @@ def _pack_case(
     place = folder / case.case_id
     record = place / "case.json"
     if record.is_file():
-        known, known_key = _recorded(record)
+        known, known_key = recorded(record)
         if known_key == key:
             return known
     volume, _ = nifti.read(given)
@@ -219,7 +215,7 @@ def draw_patch(
     rng: np.random.Generator,
 ) -> Mapping[str, Float32Array]:
     """The same random box of several arrays of a case, normalised: name -> (x, y, z), zero beyond the edge."""
-    start = tuple(_draw_start(have, want, rng) for have, want in zip(case.shape, size, strict=True))
+    start = tuple(draw_start(have, want, rng) for have, want in zip(case.shape, size, strict=True))
     return {name: _read_box(case, name, start, size, normalisation, augmentation) for name in names}
 
 
@@ -252,7 +248,7 @@ def draw_slice(
     """A random slice of a view, cropped to `side` squared, with the slabs around it."""
     axis = view.axis
     index = int(rng.integers(case.shape[axis]))
-    start = [_draw_start(have, side, rng) for have in case.shape]
+    start = [draw_start(have, side, rng) for have in case.shape]
 
     def slab(name: str, half_width: int) -> Float32Array:
         begin, size = list(start), [side, side, side]
@@ -272,7 +268,8 @@ def draw_slice(
     )
 
 
-def _draw_start(have: int, want: int, rng: np.random.Generator) -> int:
+def draw_start(have: int, want: int, rng: np.random.Generator) -> int:
+    """Where a box of `want` voxels begins in an image of `have`; before its edge where the image is the smaller."""
     slack = have - want
     return int(rng.integers(slack + 1)) if slack >= 0 else -int(rng.integers(-slack + 1))
 

@@ -1,7 +1,9 @@
 """Packed cases and what is drawn from them: aligned, normalised, decided by the generator alone."""
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +14,7 @@ from pet_pipeline.configs.schema import AugmentationSettings, GridSettings, Norm
 from pet_pipeline.data.dataset import Augmentation, PackedCase, draw_patch, draw_slice, pack
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.normalisation import Normalisation
-from pet_pipeline.errors import UsageError
+from pet_pipeline.errors import OutOfMemory, UsageError
 from pet_pipeline.seeding import generator
 from pet_pipeline.types import View
 
@@ -67,6 +69,18 @@ def test_what_is_packed_is_kept_until_input_or_settings_change(manifest: Manifes
     write(tmp_path / "in.nii.gz", 2.0 * nib.load(tmp_path / "in.nii.gz").get_fdata())
     packed_in(manifest, tmp_path / "packed")
     assert not case.has("prior")  # it was of other voxels
+
+
+def _dies(_condition: np.ndarray, _body: np.ndarray) -> np.ndarray:
+    os._exit(9)
+
+
+def test_a_process_that_dies_over_a_case_is_told_by_its_name(manifest: Manifest, tmp_path: Path) -> None:
+    two = Manifest(manifest.root, (manifest.cases[0], replace(manifest.cases[0], case_id="two")))
+    packing = {"grid": GridSettings(), "normalisation": NORMALISATION, "target": "noise_free", "multiple": 8}
+    with pytest.raises(OutOfMemory, match="one: the process that worked on it died"):
+        pack(two, tmp_path / "packed", prepare=_dies, workers=2, **packing)
+    assert [case.case_id for case in pack(two, tmp_path / "packed", workers=2, **packing)] == ["one", "two"]
 
 
 def test_a_target_elsewhere_in_the_patient_is_refused_by_name(manifest: Manifest, tmp_path: Path) -> None:
