@@ -136,7 +136,7 @@ def _pack(case: Case, mumap: Volume, packing: _Packing) -> PackedCase:
         condition = packing.prepare(condition, frame.mask)
     fitted = Normalisation.fit(condition, frame.mask, packing.normalisation)
     place = packing.folder / case.case_id
-    for old in place.glob("*.npy"):  # of other voxels
+    for old in (*place.glob("*.json"), *place.glob("*.npy")):  # of other voxels; first what says that they are there
         old.unlink()
     packed = PackedCase(
         case.case_id, case.participant_id, case.split, case.dose, case.scanner, place, frame.shape, MU_WATER_CM1

@@ -97,6 +97,30 @@ def test_no_stage_sees_an_estimate_or_a_prior_that_knew_the_patient(manifest: Ma
     assert {member.participant_id for member in Bank.load(path).members} == {f"sub-{n}" for n in range(4)}
 
 
+def test_a_run_goes_on_where_images_were_touched_or_estimates_are_gone(manifest: Manifest, tmp_path: Path) -> None:
+    root = tmp_path / "cohort"
+    shutil.copytree(manifest.root, root)
+    mine = Manifest.load(root / "manifest.tsv")
+    settings = small("optimiser.steps=4", "later_optimiser.steps=2")
+    with pytest.raises(Killed):
+        train_mumap(mine, settings, tmp_path / "run", progress=lambda d, _t: killed_in("stage2", 1, d))
+    (root / "sub-0_input.nii.gz").touch()
+    first, second = (tmp_path / "run" / "packed" / f"sub-{n}_dose05" for n in (0, 1))
+    second.joinpath("estimate1.npy").unlink()
+    train_mumap(mine, settings, tmp_path / "run", progress=silent, resume=True)
+    for folder in (first, second):
+        assert all((folder / f"{name}.npy").is_file() for name in ("estimate1", "prior1", "confidence1"))
+    case = packed_of(tmp_path / "run", mine.cases[1])
+    for name in ("prior1", "confidence1"):
+        second.joinpath(f"{name}.npy").unlink()
+        bank = tmp_path / "run" / "bank.npz"
+        write_prior(
+            case, bank=bank, bank_sha256=Bank.load(bank).sha256, stage=1, k=settings.population.k,
+            spacing_mm=settings.grid.spacing_mm,
+        )  # fmt: skip
+        assert case.has(name)
+
+
 def test_a_planted_own_map_is_found_without_exclusion_and_never_with_it(
     manifest: Manifest, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
