@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pet_pipeline.configs.schema import AugmentationSettings, Condition, GridSettings, NormalisationSettings, Target
 from pet_pipeline.data import nifti
-from pet_pipeline.data.files import atomic_path, write_json
+from pet_pipeline.data.files import atomic_path, sha256_of, write_json
 from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.normalisation import Normalisation
@@ -33,6 +33,9 @@ LEAST_COVERED = 0.5
 MOST_MAPPED = 128
 """Arrays kept memory-mapped: each holds a file open, and systems allow 256 (macOS) or 1024 (Linux) of them."""
 
+PACKED = ("condition", "target", "mask", "valid")
+"""Arrays that packing writes; `valid` of mu-maps alone. Others are what networks made of them."""
+
 AXIS_OF = {"x": 0, "y": 1, "z": 2}
 
 
@@ -44,6 +47,7 @@ class PackedCase:
         folder: holds `condition.npy`, `target.npy`, `mask.npy` (the body, 0 or 1) and, once computed, `prior.npy`.
         scale: what one unit of target and prior means in the input's unit (SUV).
         nstd: noise level of the input; None where it was not measured, or could not be.
+        sha256: of the arrays as they were packed: the same for a copy of the images.
     """
 
     case_id: str
@@ -55,6 +59,7 @@ class PackedCase:
     shape: tuple[int, int, int]
     scale: float
     nstd: float | None = None
+    sha256: str = ""
 
     def read(self, name: str) -> npt.NDArray[np.float16]:
         """The array `name` (condition, target, prior), memory-mapped, float16 (x, y, z)."""
@@ -70,6 +75,11 @@ class PackedCase:
         """Write an array (x, y, z) beside the others, whole or not at all."""
         with atomic_path(self.folder / f"{name}.npy") as temporary:
             np.save(temporary, array.astype(np.float16), allow_pickle=False)
+
+    def checksum(self) -> str:
+        """SHA-256 of the arrays that packing writes."""
+        files = [self.folder / f"{name}.npy" for name in PACKED if self.has(name)]
+        return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
 
 
 @lru_cache(maxsize=MOST_MAPPED)
@@ -140,7 +150,14 @@ def recorded(record: Path) -> tuple[PackedCase, str]:
     """The packed case of a `case.json`, and the key of what it was packed from."""
     known = json.loads(record.read_text(encoding="utf-8"))
     key = known.pop("key")
-    return PackedCase(**{**known, "folder": record.parent, "shape": tuple(known["shape"])}), key
+    case = PackedCase(**{**known, "folder": record.parent, "shape": tuple(known["shape"])})
+    return case if case.sha256 else replace(case, sha256=case.checksum()), key  # older versions recorded none
+
+
+def cohort_sha256(cases: Iterable[PackedCase]) -> str:
+    """SHA-256 of who is in these cases, in which split, with which voxels; their order does not matter."""
+    rows = sorted((case.case_id, case.participant_id, case.split, case.sha256) for case in cases)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _pack_case(
@@ -185,6 +202,7 @@ def _pack_case(
     packed.write("target", frame.forward(wanted) / scale)
     packed.write("mask", frame.mask.astype(np.float32))
     (place / "prior.npy").unlink(missing_ok=True)  # of other voxels
+    packed = replace(packed, sha256=packed.checksum())
     write_json(record, {**asdict(replace(packed, folder=Path())), "key": key})
     return packed
 

@@ -28,7 +28,7 @@ from pet_pipeline.configs.mumap import (
     OurNetSettings,
 )
 from pet_pipeline.configs.schema import OptimiserSettings
-from pet_pipeline.data.dataset import PackedCase
+from pet_pipeline.data.dataset import PackedCase, cohort_sha256
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import UsageError
@@ -40,6 +40,7 @@ from pet_pipeline.models.weights import load_folder, network, save_folder, unusu
 from pet_pipeline.mumap.building import build_bank
 from pet_pipeline.mumap.population import Bank
 from pet_pipeline.physics.water import preparation
+from pet_pipeline.training.checkpoint import CASES
 from pet_pipeline.training.folds import Fold, assign
 from pet_pipeline.training.loop import Stage
 from pet_pipeline.training.madm import VALIDATION_CASES, box_multiple, train_model
@@ -100,10 +101,10 @@ def train_mumap(
         The model folder.
 
     Raises:
-        UsageError: the run exists already and is not to be resumed, or had other settings; too few participants; a row
-            without a mu-map.
+        UsageError: the run exists already and is not to be resumed, or had other settings or another cohort; too few
+            participants; a row without a mu-map.
     """
-    claim(folder, settings, "mumap", resume)
+    claim(folder, settings, "mumap", resume, manifest)
     compute = choose(settings.device, settings.precision)
     keep_freed_memory()
     packed = _pack(manifest, settings, folder, progress, workers)
@@ -254,7 +255,7 @@ def _train_network(this: _Run, stage: int, name: str, cases: Sequence[PackedCase
             partial(mumap_batch, cases, settings, optimiser, channels, stage, phase),
             partial(mumap_loss if group == "optimiser" else coarse_loss, weights=weights),
             watch if watched else None,
-            _identity(settings, stage, group, architecture, resolved, cases=len(cases)),
+            _identity(settings, stage, group, architecture, resolved, cases=cases),
         )
         network = this.session.train(step).eval()
     assert network is not None  # the optimiser of the whole is always set
@@ -268,7 +269,7 @@ def _identity(
     architecture: str,
     network: Mapping[str, Any],
     *,
-    cases: int,
+    cases: Sequence[PackedCase],
 ) -> str:
     """What a checkpoint must agree with: a network is the same whatever comes after it."""
     groups = ["seed", "grid", "normalisation", "augmentation", "under_optimiser"]
@@ -279,7 +280,14 @@ def _identity(
     dumped = settings.model_dump(mode="json")
     content = {name: dumped[name] for name in groups}
     return json.dumps(
-        {**content, "architecture": architecture, "network": dict(network), "stage": stage, "cases": cases},
+        {
+            **content,
+            "architecture": architecture,
+            "network": dict(network),
+            "stage": stage,
+            "cases": len(cases),
+            CASES: cohort_sha256(cases),
+        },
         sort_keys=True,
     )
 

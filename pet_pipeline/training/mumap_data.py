@@ -149,6 +149,7 @@ def _pack(case: Case, mumap: Volume, packing: _Packing) -> PackedCase:
     valid = crop(measured, frame.start, frame.shape, fill=1.0)  # beyond the PET's own grid there is air
     if not valid.all():
         packed.write(VALID, valid)
+    packed = replace(packed, sha256=packed.checksum())
     write_json(place / "case.json", {**asdict(replace(packed, folder=Path())), "key": packing.key(case)})
     return packed
 

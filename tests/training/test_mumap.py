@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,12 @@ def test_a_killed_run_goes_on_with_the_same_losses_weights_and_bank(
     assert {r: n.sha256 for r, n in first.networks.items()} == {r: n.sha256 for r, n in second.networks.items()}
     assert first.mumap == second.mumap
     assert set(first.networks) == {"stage1", "stage2"}
+
+
+def test_a_run_whose_bank_holds_a_patient_who_is_now_tested_on_is_refused(manifest: Manifest, unbroken: Path) -> None:
+    cases = (replace(manifest.cases[0], split="test"), *manifest.cases[1:])
+    with pytest.raises(UsageError, match=r"another cohort \(gone: sub-0\)"):
+        train_mumap(Manifest(manifest.root, cases), small(), unbroken, progress=silent, resume=True)
 
 
 def test_no_stage_sees_an_estimate_or_a_prior_that_knew_the_patient(manifest: Manifest, unbroken: Path) -> None:
