@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,7 @@ from pet_pipeline.errors import UsageError
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.weights import load_folder
 from pet_pipeline.physics.water import preparation
+from pet_pipeline.training import loop
 from pet_pipeline.training.estimates import prior_of
 from pet_pipeline.training.folds import assign
 from pet_pipeline.training.loop import LoopSettings, Stage, learning_rate, run
@@ -218,6 +220,52 @@ def test_the_loop_fits_a_line_and_its_average_follows(tmp_path: Path) -> None:
     fitted = run(stage, tmp_path, LoopSettings(torch.device("cpu"), None, 100, 10, 100))
     assert float(fitted.weight) == pytest.approx(3.0, abs=0.02)
     assert float(fitted.bias) == pytest.approx(-1.0, abs=0.02)
+
+
+def interrupted_after(function: Callable[..., None], calls: int) -> Callable[..., None]:
+    """The function, with a Ctrl-C as it ends for the n-th time."""
+    left = iter(range(calls - 1, -1, -1))
+
+    def wrapped(*arguments: object) -> None:
+        function(*arguments)
+        if next(left, 1) == 0:
+            raise KeyboardInterrupt
+
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "saved"),
+    [
+        (loop, "_average_into", "2"),
+        (loop._Record, "loss", "2"),
+        (loop._Record, "curves", "3"),  # between two steps: nothing is lost
+    ],
+)
+def test_an_interrupted_run_does_no_step_twice_and_loses_none(
+    place: object, name: str, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(folder: Path) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        optimiser = OptimiserSettings(steps=6, learning_rate=0.05, ema=0.5, warmup_steps=0)
+
+        def draw(step: int, _examples: range) -> dict[str, torch.Tensor]:
+            return {"x": torch.randn(4, 3, generator=torch.Generator().manual_seed(step))}
+
+        stage = Stage("line", nn.Linear(3, 1), optimiser, draw, lambda n, b: n(b["x"]).square().mean(), None, "{}")
+        return run(stage, folder, LoopSettings(torch.device("cpu"), None, 2, 1, 100)).state_dict()
+
+    unbroken = trained(tmp_path / "unbroken" / "stages" / "line")
+    folder = tmp_path / "broken" / "stages" / "line"
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, interrupted_after(getattr(place, name), 3))
+        with pytest.raises(KeyboardInterrupt):
+            trained(folder)
+    with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
+        assert file.metadata()["step"] == saved
+    resumed = trained(folder)
+    assert all(torch.equal(value, unbroken[name]) for name, value in resumed.items())
+    assert losses(tmp_path / "broken") == losses(tmp_path / "unbroken")
 
 
 def test_a_model_with_the_water_correction_is_given_the_same_condition_by_training_and_translation(
