@@ -52,7 +52,7 @@ def load(path: Path, network: nn.Module, average: nn.Module, optimiser: torch.op
     """Restore what `save` wrote; returns the step.
 
     Raises:
-        UsageError: the file is damaged, or was written under other settings.
+        UsageError: the file is damaged, or was written under other settings or by a version that told them otherwise.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -60,7 +60,11 @@ def load(path: Path, network: nn.Module, average: nn.Module, optimiser: torch.op
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: damaged checkpoint ({error}); remove it to start this stage again") from error
-    if difference := _difference(metadata["settings"], settings):
+    try:
+        difference = _difference(metadata["settings"], settings)
+    except ValueError as error:
+        raise UsageError(f"{path}: written by an older version; remove it to start this stage again") from error
+    if difference:
         raise UsageError(f"{path}: written under other settings ({difference}); use the same ones or another --output")
     for prefix, module in (("network", network), ("average", average)):
         module.load_state_dict(
