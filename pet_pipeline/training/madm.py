@@ -139,7 +139,7 @@ def train_model(
         name or folder.resolve().name,
         task,
         resolved,
-        training=_facts(train, folds, resolved, compute),
+        training=_facts(task, train, folds, resolved, compute),
         seen=seen,
         demonstration=manifest.simulated,
         recipe=recipe or f"pet-pipeline train {task}",
@@ -300,7 +300,7 @@ def _identity(settings: TrainingSettings, *groups: str, cases: Sequence[PackedCa
 
 
 def _facts(
-    train: Sequence[PackedCase], folds: Sequence[Fold], settings: TrainingSettings, compute: Compute
+    task: Task, train: Sequence[PackedCase], folds: Sequence[Fold], settings: TrainingSettings, compute: Compute
 ) -> dict[str, Any]:
     """What the card says about the training."""
     known = [case.nstd for case in train if case.nstd is not None]
@@ -309,20 +309,24 @@ def _facts(
         "noise_level_range": [round(value, 3) for value in (min(known), max(known))] if known else [],
         "noise_level_unknown_cases": len(train) - len(known),
     }
+    views = {
+        "denoiser_steps_a_view": settings.denoiser_optimiser.steps,
+        "denoiser_parameters_a_view": parameter_count(build("unet25d", settings.denoiser.model_dump())),
+    }
+    with_views = task != "prior"
     return {
         "participants": len({case.participant_id for case in train}),
         "cases": len(train),
         "doses_percent": sorted({case.dose for case in train if not math.isnan(case.dose)}),
         "scanners": sorted({case.scanner for case in train if case.scanner}),
-        **(noise if settings.denoiser.noise_embedding else {}),
+        **(noise if with_views and settings.denoiser.noise_embedding else {}),
         "priors": {
             fold.name: f"learnt from {len(fold.learns_from)}, estimated {len(fold.estimates)}" for fold in folds
         },
         "prior_kind": settings.prior.kind,
         "prior_steps": settings.prior_optimiser.steps,
         "prior_parameters": parameter_count(build("prior3d", settings.prior.model_dump())),
-        "denoiser_steps_a_view": settings.denoiser_optimiser.steps,
-        "denoiser_parameters_a_view": parameter_count(build("unet25d", settings.denoiser.model_dump())),
+        **(views if with_views else {}),
         "precision": compute.precision,
         "seed": settings.seed,
     }

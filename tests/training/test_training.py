@@ -91,6 +91,10 @@ def test_no_denoiser_sees_an_estimate_by_a_prior_that_knew_the_patient(cohort: M
 def test_settings_of_another_run_and_an_existing_run_are_refused(cohort: Manifest, tmp_path: Path) -> None:
     settings = load(TrainingSettings, "tiny", SMALL)
     train_model(cohort, settings, tmp_path / "run", progress=silent, task="prior")
+    card = (tmp_path / "run" / "model" / "card.md").read_text()
+    assert "prior steps" in card
+    assert "denoiser" not in card  # it has none,
+    assert "recommended sampling" not in card  # and nothing to sample
     with pytest.raises(UsageError, match="--resume"):
         train_model(cohort, settings, tmp_path / "run", progress=silent, task="prior")
     other = load(TrainingSettings, "tiny", [*SMALL, "seed=1"])
