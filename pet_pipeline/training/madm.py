@@ -97,8 +97,14 @@ def train_model(
 
     Raises:
         UsageError: the run exists already and is not to be resumed, or had other settings or another cohort; too few
-            participants; a batch that the processes cannot share evenly; a GAN prior in several processes.
+            participants; a batch that the processes cannot share evenly; a GAN prior in several processes; settings
+            of an ordinary model for `ndif`.
     """
+    if task == "ndif" and settings.condition == "input" and not settings.denoiser.noise_embedding:
+        raise UsageError(
+            "train ndif with condition=input and denoiser.noise_embedding=false: that is what `train madm` trains; use "
+            "it, or --config ndif-demo"
+        )
     if settings.prior.kind == "gan" and processes.count > 1:
         raise UsageError(f"a GAN prior in {processes.count} processes: its networks learn in one; use --processes 1")
     for optimiser in (settings.prior_optimiser, settings.denoiser_optimiser):

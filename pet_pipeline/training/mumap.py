@@ -55,6 +55,11 @@ log = logging.getLogger(__name__)
 
 BANK_FILE = "bank.npz"
 
+OWN_OF_DIFFUSION = (
+    "seed", "device", "precision", "grid", "normalisation", "augmentation", "folds", "checkpoint_every",
+)  # fmt: skip
+"""Settings that `diffusion` has, too: with that method its own count alone."""
+
 
 @dataclass(frozen=True)
 class _Run:
@@ -102,8 +107,10 @@ def train_mumap(
 
     Raises:
         UsageError: the run exists already and is not to be resumed, or had other settings or another cohort; too few
-            participants; a row without a mu-map.
+            participants; a row without a mu-map; with method=diffusion, settings that would not count.
     """
+    if settings.method == "diffusion":
+        _refuse_unheard(settings)
     claim(folder, settings, "mumap", resume, manifest)
     compute = choose(settings.device, settings.precision)
     keep_freed_memory()
@@ -344,6 +351,23 @@ def _facts(
     }
 
 
+def _refuse_unheard(settings: MumapTrainingSettings) -> None:
+    """Refuse settings to which a training of method diffusion would not listen.
+
+    Raises:
+        UsageError: one that `diffusion` has of its own, another image than the packed one, or an augmentation that
+            would scale mu with the activity.
+    """
+    defaults, own = MumapTrainingSettings(), settings.diffusion
+    for name in OWN_OF_DIFFUSION:
+        if getattr(settings, name) not in (getattr(defaults, name), getattr(own, name)):
+            raise UsageError(f"{name} does not count with method=diffusion; set diffusion.{name} in its place")
+    if own.condition != "input":
+        raise UsageError(f"diffusion.condition={own.condition}: mu-maps are made of the column input; leave it out")
+    if own.augmentation.intensity:
+        raise UsageError("diffusion.augmentation.intensity scales the target too, which is mu here; set it to 0")
+
+
 def _train_diffusion(
     manifest: Manifest,
     settings: MumapTrainingSettings,
@@ -356,13 +380,7 @@ def _train_diffusion(
     name: str | None,
     recipe: str,
 ) -> Path:
-    """The machinery of `training.madm` with mu in place of the corrected PET: prior and denoisers learn mu / 0.096.
-
-    Raises:
-        UsageError: an augmentation that would scale mu with the activity.
-    """
-    if settings.diffusion.augmentation.intensity:
-        raise UsageError("diffusion.augmentation.intensity scales the target too, which is mu here; set it to 0")
+    """The machinery of `training.madm` with mu in place of the corrected PET: prior and denoisers learn mu / 0.096."""
     assert all(case.has(TARGET) for case in packed)
     trained = load_folder(
         train_model(

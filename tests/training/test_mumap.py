@@ -1,6 +1,7 @@
 """Training of mu-map cascades: killed runs go on exactly, nothing leaks, loss and examples are what they say."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -210,7 +211,8 @@ def test_a_first_stage_is_the_same_for_every_cascade(manifest: Manifest, unbroke
 
 @pytest.mark.parametrize("method", ["unet", "diffusion"])
 def test_baselines_are_trained_by_a_setting(method: str, manifest: Manifest, tmp_path: Path) -> None:
-    model = train_mumap(manifest, small(f"method={method}", "stages=1"), tmp_path, progress=silent)
+    own = ("diffusion.precision=fp32", "diffusion.checkpoint_every=2")
+    model = train_mumap(manifest, small(f"method={method}", "stages=1", *own), tmp_path, progress=silent)
     description = load_folder(model).description
     assert description.task == "mumap"
     assert description.mumap is not None
@@ -244,10 +246,27 @@ def test_what_cannot_be_trained_is_refused(manifest: Manifest, tmp_path: Path) -
     )
     with pytest.raises(UsageError, match="sub-0_dose05: the manifest has no mumap"):
         train_mumap(without, small(), tmp_path / "a", progress=silent)
-    with pytest.raises(UsageError, match="intensity"):
-        train_mumap(
-            manifest, small("method=diffusion", "diffusion.augmentation.intensity=0.1"), tmp_path / "b", progress=silent
-        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("diffusion.augmentation.intensity=0.1", "diffusion.augmentation.intensity scales the target too"),
+        ("diffusion.condition=input_ac", "diffusion.condition=input_ac: mu-maps are made of the column input"),
+        ("seed=3", "set diffusion.seed in its place"),
+        ("folds=1", "set diffusion.folds in its place"),
+        ("grid.spacing_mm=[4,4,4]", "set diffusion.grid in its place"),
+        ("precision=bf16", "set diffusion.precision in its place"),
+    ],
+)
+def test_what_diffusion_would_not_listen_to_is_refused(
+    change: str, message: str, manifest: Manifest, tmp_path: Path
+) -> None:
+    uncorrected = "diffusion.normalisation.water_correction=false"  # which goes with either condition
+    settings = load(MumapTrainingSettings, "tiny-mumap", ["method=diffusion", uncorrected, change])
+    with pytest.raises(UsageError, match=re.escape(message)):
+        train_mumap(manifest, settings, tmp_path / "run", progress=silent)
+    assert not (tmp_path / "run").exists()
 
 
 def test_targets_are_the_body_alone_in_multiples_of_water(manifest: Manifest, tmp_path: Path, trunks: Any) -> None:
