@@ -14,6 +14,8 @@ from pet_pipeline.configs.schema import (
     NormalisationSettings,
     OptimiserSettings,
     TrainingSettings,
+    refuse_oblong,
+    refuse_uneven,
 )
 from pet_pipeline.configs.uncertainty import MumapCalibration
 
@@ -129,6 +131,12 @@ class MumapTrainingSettings(Settings):
             raise ValueError(
                 f"later_under_widths: {len(later)} levels, needed are at most those of the first stage, {len(first)}"
             )
+        if self.method != "diffusion":
+            refuse_oblong(self.grid, self.normalisation)
+            for begin, widths in (("", first), ("later_", later or first))[: self.stages]:
+                for name in (f"{begin}under_optimiser", f"{begin}optimiser"):
+                    if (optimiser := getattr(self, name)) is not None:
+                        refuse_uneven(f"{name}.patch", optimiser.patch, len(widths))
         return self
 
     @property

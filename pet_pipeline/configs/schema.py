@@ -1,5 +1,6 @@
 """The settings of networks, diffusion, sampling and training; what a preset or `--set` may say, and nothing else."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -21,6 +22,9 @@ NoiseLevel = Literal["nstd", "shuffled", "dose"]
 
 MOST_LEVELS, MOST_BLOCKS = 8, 16
 """No useful network is deeper; a description from outside may ask for anything."""
+
+LEAST_TIME_FEATURES = 32
+"""Sines and cosines of the diffusion time; a denoiser that begins with more channels has as many."""
 
 
 class GridSettings(Settings):
@@ -46,12 +50,37 @@ class NormalisationSettings(Settings):
     )
 
 
+def refuse_uneven(name: str, lengths: Iterable[int], halvings: int) -> None:
+    """Refuse lengths that a network cannot halve so often.
+
+    Raises:
+        ValueError: one that is no multiple.
+    """
+    given = list(lengths)
+    if any(length % 2**halvings for length in given):
+        raise ValueError(f"{name} of {given} voxels: needed are multiples of {2**halvings}, as the network halves them")
+
+
+def refuse_oblong(grid: GridSettings, normalisation: NormalisationSettings) -> None:
+    """Refuse a water correction on voxels on which it cannot be computed.
+
+    Raises:
+        ValueError: voxels that are not square transaxially.
+    """
+    x, y, _ = grid.spacing_mm
+    if normalisation.water_correction and x != y:
+        raise ValueError(f"normalisation.water_correction on voxels of {x:g} x {y:g} mm: needed are square ones, x = y")
+
+
 class PriorSettings(Settings):
     """The one-step 3D translator (the CNN prior)."""
 
     kind: PriorKind = Field("regression", description="how it learns: squared error, or L1 and a discriminator (gan)")
     widths: tuple[PositiveInt, ...] = Field(
-        (16, 32, 64, 128), max_length=MOST_LEVELS, description="channels at each resolution, finest first"
+        (16, 32, 64, 128),
+        min_length=2,
+        max_length=MOST_LEVELS,
+        description="channels at each resolution, finest first",
     )
     blocks: PositiveInt = Field(1, le=MOST_BLOCKS, description="residual blocks a level on each side")
     norm: Norm = "channel"
@@ -61,7 +90,10 @@ class DenoiserSettings(Settings):
     """The conditional 2.5D denoiser of one view."""
 
     widths: tuple[PositiveInt, ...] = Field(
-        (32, 64, 96, 128), max_length=MOST_LEVELS, description="channels at each resolution, finest first"
+        (32, 64, 96, 128),
+        min_length=1,
+        max_length=MOST_LEVELS,
+        description="channels at each resolution, finest first",
     )
     blocks: PositiveInt = Field(1, le=MOST_BLOCKS, description="residual blocks a level on each side")
     attention_levels: tuple[int, ...] = Field((3,), description="levels (0 the finest) that have self-attention")
@@ -85,6 +117,15 @@ class DenoiserSettings(Settings):
                 raise ValueError(f"attention_levels: {level} of {len(self.widths)} levels, counted from 0")
             if self.widths[level] % self.attention_head_width:
                 raise ValueError(f"attention_head_width {self.attention_head_width} must divide {self.widths[level]}")
+        return self
+
+    @model_validator(mode="after")
+    def _times_come_in_pairs(self) -> "DenoiserSettings":
+        if self.widths[0] > LEAST_TIME_FEATURES and self.widths[0] % 2:
+            raise ValueError(
+                f"widths begin with {self.widths[0]}; above {LEAST_TIME_FEATURES} needed is an even number, for as "
+                "many sines and cosines of the diffusion time"
+            )
         return self
 
     @property
@@ -235,4 +276,14 @@ class TrainingSettings(Settings):
     def _water_only_where_uncorrected(self) -> "TrainingSettings":
         if self.normalisation.water_correction and self.condition == "input_ac":
             raise ValueError("normalisation.water_correction is for uncorrected images; needed is false for input_ac")
+        refuse_oblong(self.grid, self.normalisation)
+        return self
+
+    @model_validator(mode="after")
+    def _networks_take_what_they_are_given(self) -> "TrainingSettings":
+        refuse_uneven("prior_optimiser.patch", self.prior_optimiser.patch, len(self.prior.widths) - 1)
+        denoiser_halvings = len(self.denoiser.widths) - 1
+        refuse_uneven("denoiser_optimiser.crop", [self.denoiser_optimiser.crop], denoiser_halvings)
+        if self.sampler.window is not None:
+            refuse_uneven("sampler.window", [self.sampler.window], denoiser_halvings)
         return self

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,11 +16,12 @@ import numpy.typing as npt
 
 from pet_pipeline.configs.schema import AugmentationSettings, Condition, GridSettings, NormalisationSettings, Target
 from pet_pipeline.data import nifti
-from pet_pipeline.data.files import atomic_path, write_json
+from pet_pipeline.data.files import atomic_path, sha256_of, write_json
 from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.normalisation import Normalisation
 from pet_pipeline.data.volume import Volume
+from pet_pipeline.data.workers import results_of
 from pet_pipeline.errors import UsageError
 from pet_pipeline.types import Float32Array, Preparation, View
 
@@ -29,6 +29,12 @@ log = logging.getLogger(__name__)
 
 LEAST_COVERED = 0.5
 """A learnt image must hold at least this share of the body's box; less is another field of view or another patient."""
+
+MOST_MAPPED = 128
+"""Arrays kept memory-mapped: each holds a file open, and systems allow 256 (macOS) or 1024 (Linux) of them."""
+
+PACKED = ("condition", "target", "mask", "valid")
+"""Arrays that packing writes; `valid` of mu-maps alone. Others are what networks made of them."""
 
 AXIS_OF = {"x": 0, "y": 1, "z": 2}
 
@@ -41,6 +47,7 @@ class PackedCase:
         folder: holds `condition.npy`, `target.npy`, `mask.npy` (the body, 0 or 1) and, once computed, `prior.npy`.
         scale: what one unit of target and prior means in the input's unit (SUV).
         nstd: noise level of the input; None where it was not measured, or could not be.
+        sha256: of the arrays as they were packed: the same for a copy of the images.
     """
 
     case_id: str
@@ -52,6 +59,7 @@ class PackedCase:
     shape: tuple[int, int, int]
     scale: float
     nstd: float | None = None
+    sha256: str = ""
 
     def read(self, name: str) -> npt.NDArray[np.float16]:
         """The array `name` (condition, target, prior), memory-mapped, float16 (x, y, z)."""
@@ -68,8 +76,13 @@ class PackedCase:
         with atomic_path(self.folder / f"{name}.npy") as temporary:
             np.save(temporary, array.astype(np.float16), allow_pickle=False)
 
+    def checksum(self) -> str:
+        """SHA-256 of the arrays that packing writes."""
+        files = [self.folder / f"{name}.npy" for name in PACKED if self.has(name)]
+        return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
 
-@lru_cache(maxsize=1024)
+
+@lru_cache(maxsize=MOST_MAPPED)
 def _mapped(path: Path, _inode: int, _changed_ns: int) -> npt.NDArray[np.float16]:
     """A memory-mapped array; opening it costs as much as a crop of it, so it is kept until the file is another one."""
     array: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -99,6 +112,7 @@ def pack(
 
     Raises:
         UsageError: a case lacks the image that is given, or the one that is to be learnt.
+        OutOfMemory: a process died over a case.
     """
     wanted = [case for case in manifest.cases if case.split in set(splits)]
     for case in wanted:
@@ -124,24 +138,26 @@ def pack(
         measure=measure,
         settings=settings,
     )
-    packed: list[PackedCase] = []
-    with ProcessPoolExecutor(workers) as pool:
-        for result in pool.map(work, wanted):
-            packed.append(result)
-            on_case()
-    return tuple(packed)
+    return tuple(results_of(work, wanted, workers, name=lambda case: case.case_id, on_done=lambda _: on_case()))
 
 
 def packed_in(folder: Path) -> tuple[PackedCase, ...]:
     """The cases that `pack` has put into a folder, by name."""
-    return tuple(_recorded(record)[0] for record in sorted(folder.glob("*/case.json")))
+    return tuple(recorded(record)[0] for record in sorted(folder.glob("*/case.json")))
 
 
-def _recorded(record: Path) -> tuple[PackedCase, str]:
-    """A packed case and the key of what it was packed from."""
+def recorded(record: Path) -> tuple[PackedCase, str]:
+    """The packed case of a `case.json`, and the key of what it was packed from."""
     known = json.loads(record.read_text(encoding="utf-8"))
     key = known.pop("key")
-    return PackedCase(**{**known, "folder": record.parent, "shape": tuple(known["shape"])}), key
+    case = PackedCase(**{**known, "folder": record.parent, "shape": tuple(known["shape"])})
+    return case if case.sha256 else replace(case, sha256=case.checksum()), key  # older versions recorded none
+
+
+def cohort_sha256(cases: Iterable[PackedCase]) -> str:
+    """SHA-256 of who is in these cases, in which split, with which voxels; their order does not matter."""
+    rows = sorted((case.case_id, case.participant_id, case.split, case.sha256) for case in cases)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _pack_case(
@@ -163,7 +179,7 @@ def _pack_case(
     place = folder / case.case_id
     record = place / "case.json"
     if record.is_file():
-        known, known_key = _recorded(record)
+        known, known_key = recorded(record)
         if known_key == key:
             return known
     volume, _ = nifti.read(given)
@@ -186,6 +202,7 @@ def _pack_case(
     packed.write("target", frame.forward(wanted) / scale)
     packed.write("mask", frame.mask.astype(np.float32))
     (place / "prior.npy").unlink(missing_ok=True)  # of other voxels
+    packed = replace(packed, sha256=packed.checksum())
     write_json(record, {**asdict(replace(packed, folder=Path())), "key": key})
     return packed
 
@@ -216,7 +233,7 @@ def draw_patch(
     rng: np.random.Generator,
 ) -> Mapping[str, Float32Array]:
     """The same random box of several arrays of a case, normalised: name -> (x, y, z), zero beyond the edge."""
-    start = tuple(_draw_start(have, want, rng) for have, want in zip(case.shape, size, strict=True))
+    start = tuple(draw_start(have, want, rng) for have, want in zip(case.shape, size, strict=True))
     return {name: _read_box(case, name, start, size, normalisation, augmentation) for name in names}
 
 
@@ -249,7 +266,7 @@ def draw_slice(
     """A random slice of a view, cropped to `side` squared, with the slabs around it."""
     axis = view.axis
     index = int(rng.integers(case.shape[axis]))
-    start = [_draw_start(have, side, rng) for have in case.shape]
+    start = [draw_start(have, side, rng) for have in case.shape]
 
     def slab(name: str, half_width: int) -> Float32Array:
         begin, size = list(start), [side, side, side]
@@ -269,7 +286,8 @@ def draw_slice(
     )
 
 
-def _draw_start(have: int, want: int, rng: np.random.Generator) -> int:
+def draw_start(have: int, want: int, rng: np.random.Generator) -> int:
+    """Where a box of `want` voxels begins in an image of `have`; before its edge where the image is the smaller."""
     slack = have - want
     return int(rng.integers(slack + 1)) if slack >= 0 else -int(rng.integers(-slack + 1))
 

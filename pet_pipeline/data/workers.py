@@ -10,6 +10,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
+from pet_pipeline.errors import OutOfMemory
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Item = TypeVar("Item")
@@ -39,6 +41,39 @@ def in_processes(
     for index in list(left):
         done = dict(_together(function, {index: left[index]}, 1))
         yield index, done.get(index)
+
+
+def results_of(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    *,
+    name: Callable[[Item], str],
+    on_done: Callable[[Item], None] = lambda _: None,
+) -> list[Result]:
+    """The result of every item, in their order; where one process would do, they are done in this one.
+
+    Args:
+        function: of one item, never None; else as `in_processes` needs it.
+        items: what to work on.
+        workers: processes at a time.
+        name: of an item, for the message.
+        on_done: called with each item that is finished, in whatever order.
+
+    Raises:
+        OutOfMemory: a process died over an item.
+    """
+    found: dict[int, Result] = {}
+    alone = min(workers, len(items)) <= 1
+    for index, result in enumerate(map(function, items)) if alone else in_processes(function, items, workers):
+        if result is None:
+            raise OutOfMemory(
+                f"{name(items[index])}: the process that worked on it died, as when memory runs out; close other "
+                "programs, then try again"
+            )
+        found[index] = result
+        on_done(items[index])
+    return [found[index] for index in range(len(items))]
 
 
 def _together(function: Callable[[Item], Result], left: dict[int, Item], workers: int) -> Iterator[tuple[int, Result]]:

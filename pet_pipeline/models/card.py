@@ -22,7 +22,7 @@ _TEMPLATE = jinja2.Template(
 | learnt image | {{ target }} |
 {% if d.mumap -%}
 | cascade | {{ d.mumap.stages }} stages; {{ bank }} |
-{% else -%}
+{% elif d.task != "prior" -%}
 | recommended sampling | {{ d.sampler.solver }}, {{ d.sampler.steps }} step\
 {{ "" if d.sampler.steps == 1 else "s" }} from \
 {{ "the prior noised to t = %g" % d.sampler.t_start if d.sampler.start == "prior" else "noise" }}, \

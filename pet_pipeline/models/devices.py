@@ -37,11 +37,6 @@ class Compute:
     precision: Precision
     reason: str
 
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """Channels-last: what convolutions are fastest in on CPUs and on GPUs with tensor cores."""
-        return torch.channels_last
-
     @contextlib.contextmanager
     def networks(self) -> Iterator[None]:
         """Inside, networks run without gradients and in the chosen precision."""

@@ -22,19 +22,14 @@ class Prior3d(nn.Module):
     patch gives what the whole volume gives. All convolutions pad with zeros, which is air.
 
     Args:
-        settings: widths (full resolution first; at least two), blocks a level on each side, norm.
+        settings: widths (full resolution first), blocks a level on each side, norm.
 
     Attributes:
         multiple: each axis must be a multiple of this, 2 ** (levels - 1).
-
-    Raises:
-        ValueError: fewer than two widths.
     """
 
     def __init__(self, settings: PriorSettings) -> None:
         super().__init__()
-        if len(settings.widths) < 2:
-            raise ValueError(f"prior3d of widths {settings.widths}: needed are at least two resolutions")
         head, widths = settings.widths[0], settings.widths[1:]
         levels = range(len(widths))
 

@@ -5,7 +5,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pet_pipeline.configs.schema import DenoiserSettings
+from pet_pipeline.configs.schema import LEAST_TIME_FEATURES, DenoiserSettings
 from pet_pipeline.models.blocks import (
     MEMORY_FORMAT,
     ResidualBlock,
@@ -71,7 +71,9 @@ class UNet25d(nn.Module):
         self.decoder = nn.ModuleList(_Level(widths[i], settings, attention[i]) for i in levels)
         encoder_widths = [width for width in widths for _ in range(settings.blocks)]
         self.time = TimeModulation(
-            encoder_widths + encoder_widths[::-1], features=max(32, widths[0]), noise=settings.noise_embedding
+            encoder_widths + encoder_widths[::-1],
+            features=max(LEAST_TIME_FEATURES, widths[0]),
+            noise=settings.noise_embedding,
         )
         self.out_norm = normalisation(settings.norm, widths[0])
         self.out = convolution(2, widths[0], 1, zero=True)

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from pet_pipeline.data.manifest import MISSING, Case, Manifest
+from pet_pipeline.data.workers import results_of
 from pet_pipeline.errors import InputRefused, UsageError
 from pet_pipeline.mumap import bank
 from pet_pipeline.mumap.alignment import align
@@ -46,6 +46,7 @@ def build_bank(
 
     Raises:
         UsageError: nothing to build a bank of.
+        OutOfMemory: a process died over a map.
     """
     cases = bank_cases(manifest)
     if not cases:
@@ -55,17 +56,18 @@ def build_bank(
         )
     bodies: list[Body] = []
     known: dict[str, str] = {}
-    with ProcessPoolExecutor(workers) as pool:
-        for case, found in zip(cases, pool.map(_body, cases), strict=True):
-            on_member(case.participant_id)
-            if isinstance(found, str):
-                log.warning("%s: left out of the bank: %s", case.participant_id, found)
-            elif found.record.sha256 in known:
-                # Under another name a patient could retrieve its own body.
-                log.warning("%s: left out of the bank: same map as %s", case.participant_id, known[found.record.sha256])
-            else:
-                known[found.record.sha256] = case.participant_id
-                bodies.append(found)
+    read = results_of(
+        _body, cases, workers, name=lambda case: case.case_id, on_done=lambda case: on_member(case.participant_id)
+    )
+    for case, found in zip(cases, read, strict=True):
+        if isinstance(found, str):
+            log.warning("%s: left out of the bank: %s", case.participant_id, found)
+        elif found.record.sha256 in known:
+            # Under another name a patient could retrieve its own body.
+            log.warning("%s: left out of the bank: same map as %s", case.participant_id, known[found.record.sha256])
+        else:
+            known[found.record.sha256] = case.participant_id
+            bodies.append(found)
     if not bodies:
         raise UsageError(f"manifest in {manifest.root}: none of {len(cases)} mu-maps can be used; see the warnings")
     if limit is not None and limit < len(bodies):

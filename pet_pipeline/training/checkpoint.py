@@ -12,6 +12,9 @@ from torch import nn
 from pet_pipeline.data.files import atomic_path
 from pet_pipeline.errors import UsageError
 
+CASES = "cases_sha256"
+"""Key, in a stage's settings, of what identifies the cases that it learns from; older checkpoints have none."""
+
 
 def save(
     path: Path,
@@ -49,7 +52,7 @@ def load(path: Path, network: nn.Module, average: nn.Module, optimiser: torch.op
     """Restore what `save` wrote; returns the step.
 
     Raises:
-        UsageError: the file is damaged, or was written under other settings.
+        UsageError: the file is damaged, or was written under other settings or by a version that told them otherwise.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -57,11 +60,12 @@ def load(path: Path, network: nn.Module, average: nn.Module, optimiser: torch.op
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: damaged checkpoint ({error}); remove it to start this stage again") from error
-    if metadata["settings"] != settings:
-        raise UsageError(
-            f"{path}: written under other settings ({_difference(metadata['settings'], settings)}); "
-            "use the same ones or another --output"
-        )
+    try:
+        difference = _difference(metadata["settings"], settings)
+    except ValueError as error:
+        raise UsageError(f"{path}: written by an older version; remove it to start this stage again") from error
+    if difference:
+        raise UsageError(f"{path}: written under other settings ({difference}); use the same ones or another --output")
     for prefix, module in (("network", network), ("average", average)):
         module.load_state_dict(
             {name.removeprefix(f"{prefix}/"): value for name, value in tensors.items() if name.startswith(f"{prefix}/")}
@@ -77,6 +81,13 @@ def load(path: Path, network: nn.Module, average: nn.Module, optimiser: torch.op
 
 
 def _difference(old: str, new: str) -> str:
+    """What differs between two stages' settings, in words; nothing if they are the same."""
+    if old == new:
+        return ""
     before, after = json.loads(old), json.loads(new)
+    if CASES not in before:
+        after.pop(CASES, None)
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    if CASES in keys:
+        return "other cases, or other images of them"
     return ", ".join(f"{key}: {before.get(key)} then, {after.get(key)} now" for key in keys)[:300]

@@ -89,8 +89,9 @@ def run(
     """Train the stage, going on from its last checkpoint if there is one; returns the averaged network.
 
     Writes `checkpoint.safetensors`, `losses.jsonl` (one line a step), `validation.jsonl` and TensorBoard events. A run
-    that was killed goes on from its last checkpoint with the losses that the unbroken run has. Of several processes
-    each draws its share of the batch: their number changes nothing but rounding. The first alone validates and writes.
+    that was killed or interrupted goes on from its last checkpoint with the losses that the unbroken run has. Of
+    several processes each draws its share of the batch: their number changes nothing but rounding. The first alone
+    validates and writes.
 
     Raises:
         UsageError: the batch cannot be shared evenly, or the checkpoint is damaged or of other settings.
@@ -117,6 +118,7 @@ def run(
         ahead = stack.enter_context(ThreadPoolExecutor(drawers))
         upcoming = deque(ahead.submit(stage.draw, s, mine) for s in range(step, min(step + drawers, last)))
         start = time.monotonic()
+        whole = True  # weights, average, step and losses belong together; not between the update and its record
         try:
             while step < last:
                 drawn = upcoming.popleft().result()
@@ -131,15 +133,20 @@ def run(
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 norm = nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+                value = processes.mean(loss.detach())  # before the update: here a GPU is waited for, and interrupted
+                if not math.isfinite(value):
+                    raise PetPipelineError(
+                        f"{stage.name}: the loss is {value} at step {step + 1}; lower the learning rate"
+                    )
+                whole = False
                 optimiser.step()
                 _average_into(average, network, min(settings.ema, (1 + step) / (10 + step)))
                 step += 1
-                value = processes.mean(loss.detach())
-                if not math.isfinite(value):
-                    raise PetPipelineError(f"{stage.name}: the loss is {value} at step {step}; lower the learning rate")
+                if record is not None:
+                    record.loss(step, value)
+                whole = True
                 if record is None:
                     continue
-                record.loss(step, value)
                 on_step(stage.name, step, last, value)
                 if step % loop.log_every == 0:
                     record.curves(step, {"loss": value, "learning_rate": rate, "gradient_norm": float(norm)})
@@ -149,7 +156,7 @@ def run(
                     record.flush()
                     checkpoint.save(path, step, network, average, optimiser, stage.settings)
         except KeyboardInterrupt:
-            if record is not None:
+            if record is not None and whole:  # else the run goes on from the checkpoint before
                 record.flush()
                 checkpoint.save(path, step, network, average, optimiser, stage.settings)
             raise

@@ -15,7 +15,7 @@ from torch import nn
 from pet_pipeline._version import __version__
 from pet_pipeline.configs.model import ModelDescription, SeenRange
 from pet_pipeline.configs.schema import TrainingSettings
-from pet_pipeline.data.dataset import PackedCase, pack
+from pet_pipeline.data.dataset import PackedCase, cohort_sha256, pack
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.errors import UsageError
@@ -28,6 +28,7 @@ from pet_pipeline.models.weights import save_folder
 from pet_pipeline.physics.water import preparation
 from pet_pipeline.training import steps
 from pet_pipeline.training.adversarial import AdversarialPrior, adversarial_batch, adversarial_loss
+from pet_pipeline.training.checkpoint import CASES
 from pet_pipeline.training.estimates import residual_scale, write_estimates
 from pet_pipeline.training.folds import Fold, assign
 from pet_pipeline.training.loop import Stage
@@ -95,15 +96,21 @@ def train_model(
         The model folder.
 
     Raises:
-        UsageError: the run exists already and is not to be resumed, or had other settings; too few participants; a
-            batch that the processes cannot share evenly; a GAN prior in several processes.
+        UsageError: the run exists already and is not to be resumed, or had other settings or another cohort; too few
+            participants; a batch that the processes cannot share evenly; a GAN prior in several processes; settings
+            of an ordinary model for `ndif`.
     """
+    if task == "ndif" and settings.condition == "input" and not settings.denoiser.noise_embedding:
+        raise UsageError(
+            "train ndif with condition=input and denoiser.noise_embedding=false: that is what `train madm` trains; use "
+            "it, or --config ndif-demo"
+        )
     if settings.prior.kind == "gan" and processes.count > 1:
         raise UsageError(f"a GAN prior in {processes.count} processes: its networks learn in one; use --processes 1")
     for optimiser in (settings.prior_optimiser, settings.denoiser_optimiser):
         processes.share(optimiser.batch)
     with processes.first_alone():
-        claim(folder, settings, task, resume or not processes.first)
+        claim(folder, settings, task, resume or not processes.first, manifest)
     compute = choose(processes.device(settings.device), settings.precision)
     keep_freed_memory()
     if packed is None:
@@ -138,7 +145,7 @@ def train_model(
         name or folder.resolve().name,
         task,
         resolved,
-        training=_facts(train, folds, resolved, compute),
+        training=_facts(task, train, folds, resolved, compute),
         seen=seen,
         demonstration=manifest.simulated,
         recipe=recipe or f"pet-pipeline train {task}",
@@ -216,7 +223,7 @@ def prior_stage(name: str, network: nn.Module, cases: Sequence[PackedCase], sett
             partial(adversarial_batch, cases, settings, name),
             adversarial_loss,
             None,
-            _identity(settings, "prior", "prior_optimiser", "adversarial", cases=len(cases)),
+            _identity(settings, "prior", "prior_optimiser", "adversarial", cases=cases),
         )
     return Stage(
         name,
@@ -225,7 +232,7 @@ def prior_stage(name: str, network: nn.Module, cases: Sequence[PackedCase], sett
         partial(steps.prior_batch, cases, settings, name),
         steps.prior_loss,
         None,
-        _identity(settings, "prior", "prior_optimiser", cases=len(cases)),
+        _identity(settings, "prior", "prior_optimiser", cases=cases),
     )
 
 
@@ -240,7 +247,7 @@ def view_stage(view: View, network: nn.Module, cases: Sequence[PackedCase], sett
         partial(steps.denoiser_batch, cases, settings, view, view.value),
         partial(steps.denoiser_loss, objective=objective, residual=residual),
         None,
-        _identity(settings, "denoiser", "denoiser_optimiser", "diffusion", "noise_level", cases=len(cases)),
+        _identity(settings, "denoiser", "denoiser_optimiser", "diffusion", "noise_level", cases=cases),
     )
 
 
@@ -291,15 +298,15 @@ def _train_view(this: _Run, view: View, cases: Sequence[PackedCase]) -> nn.Modul
     return this.train(stage).eval()
 
 
-def _identity(settings: TrainingSettings, *groups: str, cases: int) -> str:
-    """What a checkpoint must agree with: the groups of settings that shape the stage."""
+def _identity(settings: TrainingSettings, *groups: str, cases: Sequence[PackedCase]) -> str:
+    """What a checkpoint must agree with: the groups of settings that shape the stage, and what it learns from."""
     common = ("seed", "condition", "target", "grid", "normalisation", "augmentation")
     content = {name: settings.model_dump(mode="json")[name] for name in (*common, *groups)}
-    return json.dumps({**content, "cases": cases}, sort_keys=True)
+    return json.dumps({**content, "cases": len(cases), CASES: cohort_sha256(cases)}, sort_keys=True)
 
 
 def _facts(
-    train: Sequence[PackedCase], folds: Sequence[Fold], settings: TrainingSettings, compute: Compute
+    task: Task, train: Sequence[PackedCase], folds: Sequence[Fold], settings: TrainingSettings, compute: Compute
 ) -> dict[str, Any]:
     """What the card says about the training."""
     known = [case.nstd for case in train if case.nstd is not None]
@@ -308,20 +315,24 @@ def _facts(
         "noise_level_range": [round(value, 3) for value in (min(known), max(known))] if known else [],
         "noise_level_unknown_cases": len(train) - len(known),
     }
+    views = {
+        "denoiser_steps_a_view": settings.denoiser_optimiser.steps,
+        "denoiser_parameters_a_view": parameter_count(build("unet25d", settings.denoiser.model_dump())),
+    }
+    with_views = task != "prior"
     return {
         "participants": len({case.participant_id for case in train}),
         "cases": len(train),
         "doses_percent": sorted({case.dose for case in train if not math.isnan(case.dose)}),
         "scanners": sorted({case.scanner for case in train if case.scanner}),
-        **(noise if settings.denoiser.noise_embedding else {}),
+        **(noise if with_views and settings.denoiser.noise_embedding else {}),
         "priors": {
             fold.name: f"learnt from {len(fold.learns_from)}, estimated {len(fold.estimates)}" for fold in folds
         },
         "prior_kind": settings.prior.kind,
         "prior_steps": settings.prior_optimiser.steps,
         "prior_parameters": parameter_count(build("prior3d", settings.prior.model_dump())),
-        "denoiser_steps_a_view": settings.denoiser_optimiser.steps,
-        "denoiser_parameters_a_view": parameter_count(build("unet25d", settings.denoiser.model_dump())),
+        **(views if with_views else {}),
         "precision": compute.precision,
         "seed": settings.seed,
     }

@@ -28,7 +28,7 @@ from pet_pipeline.configs.mumap import (
     OurNetSettings,
 )
 from pet_pipeline.configs.schema import OptimiserSettings
-from pet_pipeline.data.dataset import PackedCase
+from pet_pipeline.data.dataset import PackedCase, cohort_sha256
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import UsageError
@@ -40,6 +40,7 @@ from pet_pipeline.models.weights import load_folder, network, save_folder, unusu
 from pet_pipeline.mumap.building import build_bank
 from pet_pipeline.mumap.population import Bank
 from pet_pipeline.physics.water import preparation
+from pet_pipeline.training.checkpoint import CASES
 from pet_pipeline.training.folds import Fold, assign
 from pet_pipeline.training.loop import Stage
 from pet_pipeline.training.madm import VALIDATION_CASES, box_multiple, train_model
@@ -53,6 +54,11 @@ from pet_pipeline.training.unusual import teach
 log = logging.getLogger(__name__)
 
 BANK_FILE = "bank.npz"
+
+OWN_OF_DIFFUSION = (
+    "seed", "device", "precision", "grid", "normalisation", "augmentation", "folds", "checkpoint_every",
+)  # fmt: skip
+"""Settings that `diffusion` has, too: with that method its own count alone."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +106,12 @@ def train_mumap(
         The model folder.
 
     Raises:
-        UsageError: the run exists already and is not to be resumed, or had other settings; too few participants; a row
-            without a mu-map.
+        UsageError: the run exists already and is not to be resumed, or had other settings or another cohort; too few
+            participants; a row without a mu-map; with method=diffusion, settings that would not count.
     """
-    claim(folder, settings, "mumap", resume)
+    if settings.method == "diffusion":
+        _refuse_unheard(settings)
+    claim(folder, settings, "mumap", resume, manifest)
     compute = choose(settings.device, settings.precision)
     keep_freed_memory()
     packed = _pack(manifest, settings, folder, progress, workers)
@@ -254,7 +262,7 @@ def _train_network(this: _Run, stage: int, name: str, cases: Sequence[PackedCase
             partial(mumap_batch, cases, settings, optimiser, channels, stage, phase),
             partial(mumap_loss if group == "optimiser" else coarse_loss, weights=weights),
             watch if watched else None,
-            _identity(settings, stage, group, architecture, resolved, cases=len(cases)),
+            _identity(settings, stage, group, architecture, resolved, cases=cases),
         )
         network = this.session.train(step).eval()
     assert network is not None  # the optimiser of the whole is always set
@@ -268,7 +276,7 @@ def _identity(
     architecture: str,
     network: Mapping[str, Any],
     *,
-    cases: int,
+    cases: Sequence[PackedCase],
 ) -> str:
     """What a checkpoint must agree with: a network is the same whatever comes after it."""
     groups = ["seed", "grid", "normalisation", "augmentation", "under_optimiser"]
@@ -279,7 +287,14 @@ def _identity(
     dumped = settings.model_dump(mode="json")
     content = {name: dumped[name] for name in groups}
     return json.dumps(
-        {**content, "architecture": architecture, "network": dict(network), "stage": stage, "cases": cases},
+        {
+            **content,
+            "architecture": architecture,
+            "network": dict(network),
+            "stage": stage,
+            "cases": len(cases),
+            CASES: cohort_sha256(cases),
+        },
         sort_keys=True,
     )
 
@@ -336,6 +351,23 @@ def _facts(
     }
 
 
+def _refuse_unheard(settings: MumapTrainingSettings) -> None:
+    """Refuse settings to which a training of method diffusion would not listen.
+
+    Raises:
+        UsageError: one that `diffusion` has of its own, another image than the packed one, or an augmentation that
+            would scale mu with the activity.
+    """
+    defaults, own = MumapTrainingSettings(), settings.diffusion
+    for name in OWN_OF_DIFFUSION:
+        if getattr(settings, name) not in (getattr(defaults, name), getattr(own, name)):
+            raise UsageError(f"{name} does not count with method=diffusion; set diffusion.{name} in its place")
+    if own.condition != "input":
+        raise UsageError(f"diffusion.condition={own.condition}: mu-maps are made of the column input; leave it out")
+    if own.augmentation.intensity:
+        raise UsageError("diffusion.augmentation.intensity scales the target too, which is mu here; set it to 0")
+
+
 def _train_diffusion(
     manifest: Manifest,
     settings: MumapTrainingSettings,
@@ -348,13 +380,7 @@ def _train_diffusion(
     name: str | None,
     recipe: str,
 ) -> Path:
-    """The machinery of `training.madm` with mu in place of the corrected PET: prior and denoisers learn mu / 0.096.
-
-    Raises:
-        UsageError: an augmentation that would scale mu with the activity.
-    """
-    if settings.diffusion.augmentation.intensity:
-        raise UsageError("diffusion.augmentation.intensity scales the target too, which is mu here; set it to 0")
+    """The machinery of `training.madm` with mu in place of the corrected PET: prior and denoisers learn mu / 0.096."""
     assert all(case.has(TARGET) for case in packed)
     trained = load_folder(
         train_model(

@@ -7,10 +7,9 @@ stages make of a case is added later (`estimate1`, `prior1`, `confidence1`, ...)
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from pet_pipeline.configs.schema import GridSettings, NormalisationSettings
 from pet_pipeline.data import nifti
 from pet_pipeline.data.body import crop
-from pet_pipeline.data.dataset import LEAST_COVERED, Augmentation, PackedCase
+from pet_pipeline.data.dataset import LEAST_COVERED, Augmentation, PackedCase, draw_start, recorded
 from pet_pipeline.data.files import write_json
 from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.manifest import Case, Manifest
@@ -26,6 +25,7 @@ from pet_pipeline.data.mumap_files import mumap_onto
 from pet_pipeline.data.normalisation import Normalisation
 from pet_pipeline.data.resample import onto
 from pet_pipeline.data.volume import Volume
+from pet_pipeline.data.workers import results_of
 from pet_pipeline.errors import UsageError
 from pet_pipeline.mumap.targets import body_mumap
 from pet_pipeline.seeding import generator
@@ -80,6 +80,7 @@ def pack_mumaps(
 
     Raises:
         UsageError: a row without input or mu-map, or with one of another place.
+        OutOfMemory: a process died over a case.
     """
     wanted = [case for case in manifest.cases if case.split in set(splits)]
     for case in wanted:
@@ -91,13 +92,14 @@ def pack_mumaps(
     packing = _Packing(folder, grid, normalisation, multiple, prepare)
     # Images of one patient share a mu-map, from which the couch is taken once.
     groups = [list(group) for _, group in groupby(wanted, key=lambda case: case.mumap)]
-    packed: list[PackedCase] = []
-    with ProcessPoolExecutor(workers) as pool:
-        for results in pool.map(partial(_pack_group, packing=packing), groups):
-            for result in results:
-                packed.append(result)
-                on_case()
-    return tuple(packed)
+
+    def on_group(cases: Sequence[Case]) -> None:
+        for _ in cases:
+            on_case()
+
+    work = partial(_pack_group, packing=packing)
+    packed = results_of(work, groups, workers, name=lambda cases: cases[0].case_id, on_done=on_group)
+    return tuple(chain.from_iterable(packed))
 
 
 def _pack_group(cases: Sequence[Case], packing: _Packing) -> list[PackedCase]:
@@ -117,10 +119,8 @@ def _known(case: Case, packing: _Packing) -> PackedCase | None:
     record = packing.folder / case.case_id / "case.json"
     if not record.is_file():
         return None
-    known = json.loads(record.read_text(encoding="utf-8"))
-    if known.pop("key") != packing.key(case):
-        return None
-    return PackedCase(**{**known, "folder": record.parent, "shape": tuple(known["shape"])})
+    known, key = recorded(record)
+    return known if key == packing.key(case) else None
 
 
 def _pack(case: Case, mumap: Volume, packing: _Packing) -> PackedCase:
@@ -136,7 +136,7 @@ def _pack(case: Case, mumap: Volume, packing: _Packing) -> PackedCase:
         condition = packing.prepare(condition, frame.mask)
     fitted = Normalisation.fit(condition, frame.mask, packing.normalisation)
     place = packing.folder / case.case_id
-    for old in place.glob("*.npy"):  # of other voxels
+    for old in (*place.glob("*.json"), *place.glob("*.npy")):  # of other voxels; first what says that they are there
         old.unlink()
     packed = PackedCase(
         case.case_id, case.participant_id, case.split, case.dose, case.scanner, place, frame.shape, MU_WATER_CM1
@@ -149,6 +149,7 @@ def _pack(case: Case, mumap: Volume, packing: _Packing) -> PackedCase:
     valid = crop(measured, frame.start, frame.shape, fill=1.0)  # beyond the PET's own grid there is air
     if not valid.all():
         packed.write(VALID, valid)
+    packed = replace(packed, sha256=packed.checksum())
     write_json(place / "case.json", {**asdict(replace(packed, folder=Path())), "key": packing.key(case)})
     return packed
 
@@ -175,7 +176,7 @@ def draw_mumap_patch(
 
     Only the condition is normalised, and only it gets the augmentation's factor: mu does not depend on activity.
     """
-    start = tuple(_draw_start(have, want, rng) for have, want in zip(case.shape, size, strict=True))
+    start = tuple(draw_start(have, want, rng) for have, want in zip(case.shape, size, strict=True))
     scaling = Normalisation(1.0 / augmentation.factor, normalisation.knee, normalisation.spread)
     flips = tuple(slice(None, None, -1) if flip else slice(None) for flip in augmentation.flips)
     boxes = {name: crop(case.read(name), (start[0], start[1], start[2]), size).astype(np.float32) for name in names}
@@ -184,8 +185,3 @@ def draw_mumap_patch(
     if case.has(VALID):
         valid = crop(case.read(VALID), (start[0], start[1], start[2]), size, fill=1.0).astype(np.float32)
     return {name: box[flips] for name, box in {**boxes, VALID: valid}.items()}
-
-
-def _draw_start(have: int, want: int, rng: np.random.Generator) -> int:
-    slack = have - want
-    return int(rng.integers(slack + 1)) if slack >= 0 else -int(rng.integers(-slack + 1))

@@ -6,9 +6,10 @@ so that a killed run registers no member twice.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def write_estimates(
                 "weights": weights,
                 "learnt_from": sorted(fold.learns_from),
             }
-            if not (record.is_file() and json.loads(record.read_text(encoding="utf-8")) == made):
+            if not (_recorded(record) == made and case.has(f"{ESTIMATE}{stage}")):
                 estimate = stage_mumap(trained, case, stage, settings.normalisation, compute)
                 case.write(f"{ESTIMATE}{stage}", estimate / np.float32(MU_WATER_CM1))
                 write_json(record, made)
@@ -151,15 +152,21 @@ def write_prior(
     estimate_file = case.folder / f"{ESTIMATE}{stage}.npy"
     made = {"bank": bank_sha256, "k": k, "estimate": sha256_of(estimate_file)}
     record = case.folder / f"{PRIOR}{stage}.json"
-    if record.is_file():
-        known = json.loads(record.read_text(encoding="utf-8"))
-        if {name: known.get(name) for name in made} == made:
-            return
+    known = _recorded(record)
+    there = all(case.has(f"{name}{stage}") for name in (PRIOR, CONFIDENCE))
+    if there and {name: known.get(name) for name in made} == made:
+        return
     estimate: Float32Array = case.read(f"{ESTIMATE}{stage}").astype(np.float32) * np.float32(MU_WATER_CM1)
     prior = population_prior(Bank.load(bank), estimate, spacing_mm, exclude=case.participant_id, k=k, workers=1)
     case.write(f"{PRIOR}{stage}", prior.mumap_cm1 / np.float32(MU_WATER_CM1))
     case.write(f"{CONFIDENCE}{stage}", prior.confidence)
     write_json(record, {**made, "excluded": case.participant_id, "members": prior.members, "warnings": prior.warnings})
+
+
+def _recorded(record: Path) -> Mapping[str, Any]:
+    """How an array was made; nothing where there is no record."""
+    known: Mapping[str, Any] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    return known
 
 
 def confidence_floor(cases: Sequence[PackedCase], settings: MumapTrainingSettings) -> float:

@@ -67,21 +67,26 @@ def plan(data: Fingerprint, machine: Machine, *, most_hours: float | None = None
 
 def _plan_pet(data: Fingerprint, machine: Machine, most_hours: float | None) -> Plan:
     participants = data.participants["train"]
-    folds = folds_for(participants)
+    # A prior alone learns from everyone: nothing comes after it that needs estimates of others.
+    folds = None if data.task == "prior" else folds_for(participants)
+    parts: tuple[Part, ...] = ("prior",) if folds is None else ("prior", "denoiser")
     spacing = grid_mm(data.spacing_mm)
     given = _common(data, machine, spacing, folds)
-    size, settings, memory = _fit_pet(data, machine, spacing, given, participants)
+    size, settings, memory = _fit_pet(data, machine, spacing, given, parts)
     prior, denoiser = settings.prior_optimiser, settings.denoiser_optimiser
-    on_prior = participants if folds > 1 else max(round(settings.prior_share * participants), 1)
-    on_views = participants if folds > 1 else participants - on_prior
+    on_prior = max(round(settings.prior_share * participants), 1) if folds == 1 else participants
+    on_views = participants - on_prior if folds == 1 else participants
     body = body_voxels(data, spacing)
-    prior_steps = steps_for(on_prior * body, prior.batch * math.prod(prior.patch), PRIOR_PASSES, PRIOR_STEPS)
-    view_steps = steps_for(on_views * body, denoiser.batch * denoiser.crop**2, DENOISER_PASSES, DENOISER_STEPS)
-    prior_s, view_s = (seconds_a_step(probe_of(settings, part), machine.compute) for part in ("prior", "denoiser"))
-    priors, views = (folds + 1 if folds > 1 else 1), (0 if data.task == "prior" else len(settings.sampler.views))
-    whole = (priors * prior_steps * prior_s + views * view_steps * view_s) / 3600.0
-    (prior_steps, view_steps), words = cut_to((prior_steps, view_steps), whole, most_hours)
-    hours = (priors * prior_steps * prior_s + views * view_steps * view_s) / 3600.0
+    steps = {
+        "prior": steps_for(on_prior * body, prior.batch * math.prod(prior.patch), PRIOR_PASSES, PRIOR_STEPS),
+        "denoiser": steps_for(on_views * body, denoiser.batch * denoiser.crop**2, DENOISER_PASSES, DENOISER_STEPS),
+    }
+    networks = {"prior": 1 if folds in (None, 1) else folds + 1, "denoiser": len(settings.sampler.views)}
+    seconds: dict[str, float] = {part: seconds_a_step(probe_of(settings, part), machine.compute) for part in parts}
+    whole = sum(networks[part] * steps[part] * seconds[part] for part in parts) / 3600.0
+    kept, words = cut_to([steps[part] for part in parts], whole, most_hours)
+    steps = dict(zip(parts, kept, strict=True))
+    hours = sum(networks[part] * steps[part] * seconds[part] for part in parts) / 3600.0
     on_cpu = machine.compute.device.type == "cpu"
     few = f"; {participants} training participants are too few for larger ones" if participants < LARGE_FROM else ""
     named = size.name + ("; on a CPU larger ones take days" if on_cpu else few)
@@ -89,6 +94,24 @@ def _plan_pet(data: Fingerprint, machine: Machine, most_hours: float | None) -> 
         *given,
         Choice("prior.widths", list(size.prior.widths), named),
         Choice("prior.blocks", size.prior.blocks, "likewise"),
+        *(_views(data, size, settings, named) if "denoiser" in parts else ()),
+        *_optimiser(
+            "prior_optimiser", prior, steps["prior"], size.learning_rate,
+            f"{PRIOR_PASSES:g} times{words}", on_prior, on_cpu=on_cpu,
+        ),
+    ]  # fmt: skip
+    if "denoiser" in parts:
+        choices += _optimiser(
+            "denoiser_optimiser", denoiser, steps["denoiser"], size.learning_rate,
+            f"{DENOISER_PASSES:g} times{words}", on_views, on_cpu=on_cpu,
+        )  # fmt: skip
+    choices += intervals(min(steps.values()))
+    return Plan(data, machine, tuple(choices), memory, seconds, hours, notes_on(data, participants))
+
+
+def _views(data: Fingerprint, size: Size, settings: TrainingSettings, named: str) -> list[Choice]:
+    """The networks of the views, and how they are sampled."""
+    return [
         Choice("denoiser.widths", list(size.denoiser.widths), named),
         Choice("denoiser.blocks", size.denoiser.blocks, "likewise"),
         Choice("denoiser.attention_levels", list(size.denoiser.attention_levels), "likewise"),
@@ -102,22 +125,11 @@ def _plan_pet(data: Fingerprint, machine: Machine, most_hours: float | None) -> 
         Choice("sampler.steps", 1, "with start noise and mirror: best where it was compared (docs/notes)"),
         Choice("sampler.start", "noise", "likewise"),
         Choice("sampler.mirror", True, "likewise; halves the speed"),
-        *_optimiser(
-            "prior_optimiser", prior, prior_steps, size.learning_rate,
-            f"{PRIOR_PASSES:g} times{words}", on_prior, on_cpu=on_cpu,
-        ),
-        *_optimiser(
-            "denoiser_optimiser", denoiser, view_steps, size.learning_rate,
-            f"{DENOISER_PASSES:g} times{words}", on_views, on_cpu=on_cpu,
-        ),
-        *intervals(min(prior_steps, view_steps)),
     ]  # fmt: skip
-    seconds = {"prior": prior_s, "denoiser": view_s}
-    return Plan(data, machine, tuple(choices), memory, seconds, hours, notes_on(data, participants))
 
 
-def _common(data: Fingerprint, machine: Machine, spacing: float, folds: int) -> list[Choice]:
-    """What does not depend on memory."""
+def _common(data: Fingerprint, machine: Machine, spacing: float, folds: int | None) -> list[Choice]:
+    """What does not depend on memory; `folds` is None where there are none."""
     participants = data.participants["train"]
     kind = "uncorrected (NAC)" if data.condition == "input" else "attenuation-corrected"
     fold_words = {
@@ -129,7 +141,7 @@ def _common(data: Fingerprint, machine: Machine, spacing: float, folds: int) -> 
     choices = [
         Choice("condition", data.condition, f"task {data.task}: {kind} images are given"),
         Choice("target", data.target, "every row has it" if data.target == "noise_free" else "no noise-free images"),
-        Choice("folds", folds, fold_words[folds]),
+        *([] if folds is None else [Choice("folds", folds, fold_words[folds])]),
         Choice("grid.spacing_mm", [spacing] * 3, f"a cube of the volume of the median voxel, {voxel} mm"),
         Choice(
             "normalisation.water_correction", data.condition == "input",
@@ -146,27 +158,30 @@ def _common(data: Fingerprint, machine: Machine, spacing: float, folds: int) -> 
 
 
 def _fit_pet(
-    data: Fingerprint, machine: Machine, spacing: float, given: Sequence[Choice], participants: int
+    data: Fingerprint, machine: Machine, spacing: float, given: Sequence[Choice], parts: Sequence[Part]
 ) -> tuple[Size, TrainingSettings, dict[str, float]]:
-    """The largest networks, patch and crop whose steps fit."""
+    """The largest networks, patch and crop whose steps fit, of the parts that are trained."""
     on_cpu = machine.compute.device.type == "cpu"
     first = FIRST_ON_CPU if on_cpu else (0, 0)
-    options: dict[Part, Sequence[tuple[int, int]]] = {"prior": PATCHES[first[0] :], "denoiser": CROPS[first[1] :]}
+    every: dict[Part, Sequence[tuple[int, int]]] = {"prior": PATCHES[first[0] :], "denoiser": CROPS[first[1] :]}
+    options = {part: every[part] for part in parts}
 
     def need(option: tuple[int, int], size: Size, part: Part) -> float:
         settings = _sized(data, spacing, given, size, option, option)
         return step_memory_mb(probe_of(settings, part), machine.compute.precision)
 
-    sizes = (MIDDLE, SMALL) if on_cpu or participants < LARGE_FROM else (LARGE, MIDDLE, SMALL)
+    few = data.participants["train"] < LARGE_FROM
+    sizes = (MIDDLE, SMALL) if on_cpu or few else (LARGE, MIDDLE, SMALL)
     for size in sizes:
         fitted = {
             part: largest_that_fits(those, partial(need, size=size, part=part), machine.budget_mb)
             for part, those in options.items()
         }
-        patch, crop = fitted["prior"], fitted["denoiser"]
-        if patch is not None and crop is not None:
-            settings = _sized(data, spacing, given, size, patch[0], crop[0])
-            return size, settings, {"prior": patch[1], "denoiser": crop[1]}
+        found = {part: one for part, one in fitted.items() if one is not None}
+        if len(found) == len(parts):
+            sides = {part: side for part, (side, _) in found.items()}
+            settings = _sized(data, spacing, given, size, sides["prior"], sides.get("denoiser", sides["prior"]))
+            return size, settings, {part: memory_mb for part, (_, memory_mb) in found.items()}
     raise nothing_fits(machine, max(need(those[-1], sizes[-1], part) for part, those in options.items()))
 
 

@@ -1,7 +1,8 @@
 """What every kind of training has in common: its folder, its progress bars, fresh networks, its stages' loop."""
 
+import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from torch import nn
 
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.loading import as_yaml
-from pet_pipeline.data.files import write_text
+from pet_pipeline.data.files import write_json, write_text
+from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import UsageError
 from pet_pipeline.models.devices import DTYPE, Compute
 from pet_pipeline.models.registry import build
@@ -95,11 +97,19 @@ def unseen(_description: str, _total: float) -> Iterator[Ticker]:
     yield tick
 
 
-def claim(folder: Path, settings: Settings, task: str, resume: bool) -> None:
-    """Record the resolved settings of a new run, or check that a resumed one has the same.
+def claim(folder: Path, settings: Settings, task: str, resume: bool, manifest: Manifest | None = None) -> None:
+    """Record the resolved settings of a new run and who is in its cohort, or check that a resumed one has the same.
+
+    Args:
+        folder: of the run.
+        settings: resolved.
+        task: that is trained.
+        resume: whether a run may be there already.
+        manifest: its train and val rows are the cohort; None for a run that has none of its own. What a run of an
+            older version did not record is recorded now.
 
     Raises:
-        UsageError: the folder holds a run that is not to be resumed, or that had other settings.
+        UsageError: the folder holds a run that is not to be resumed, or that had other settings or another cohort.
     """
     record = folder / "settings.yaml"
     text = f"# task: {task}\n{as_yaml(settings)}"
@@ -110,7 +120,33 @@ def claim(folder: Path, settings: Settings, task: str, resume: bool) -> None:
             raise UsageError(
                 f"{folder}: the run there has other settings ({record.name}); use the same ones to resume it"
             )
+    if manifest is not None:
+        _claim_cohort(folder / "cohort.json", manifest, begun=record.is_file())
     write_text(record, text)
+
+
+def _claim_cohort(record: Path, manifest: Manifest, *, begun: bool) -> None:
+    """Record whose cases are trained on and watched, or check that they are those of the run that was begun."""
+    now: dict[str, list[list[str]]] = {}
+    for case in sorted(manifest.cases, key=lambda case: case.case_id):
+        if case.split in ("train", "val"):
+            now.setdefault(case.participant_id, []).append([case.case_id, case.split])
+    then = json.loads(record.read_text(encoding="utf-8")) if begun and record.is_file() else now
+    if then != now:
+        changed = [participant for participant in then if participant in now and then[participant] != now[participant]]
+        parts = {"gone": then.keys() - now.keys(), "new": now.keys() - then.keys(), "other rows or split": changed}
+        named = "; ".join(f"{what}: {_some(names)}" for what, names in parts.items() if names)
+        raise UsageError(
+            f"{record.parent}: the run there has another cohort ({named}); use the same manifest to resume it, or name "
+            "another --output"
+        )
+    write_json(record, now)
+
+
+def _some(names: Iterable[str]) -> str:
+    """Up to three names, and how many there are besides."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")
 
 
 def fresh(architecture: str, settings: Mapping[str, Any], seed: int, name: str) -> nn.Module:

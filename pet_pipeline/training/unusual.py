@@ -5,6 +5,7 @@ other correction, organs' uptake drawn anew. So it needs no unusual scan, and it
 with flips forgets. It sees sketches alone (`data/sketch.py`), with noise of any amount, so that noise is no hint.
 """
 
+import json
 import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,7 +122,7 @@ def teach(
     network = fresh("sketchnet", SketchNetSettings(kinds=kinds).model_dump(), settings.seed, "unusual")
     stage = Stage(
         "unusual", network, settings.optimiser, partial(draw, examples, kinds, settings), loss, None,
-        f"{settings.model_dump_json()} {kinds} {len(examples)}",
+        json.dumps({**settings.model_dump(mode="json"), "kinds": kinds, "participants": len(examples)}, sort_keys=True),
     )  # fmt: skip
     loop = LoopSettings(torch.device("cpu"), None, 500, 100, settings.optimiser.steps)
     with progress("unusual inputs", settings.optimiser.steps) as tick:
@@ -166,12 +167,14 @@ def sketched(cases: Sequence[Case], grid: GridSettings, condition: Condition, *,
     )
 
 
-def organ_shares(labels: Path, frame: Frame) -> Float32Array:
-    """The share of each organ in each cell of a frame's sketch, (organs, x, y, z)."""
+def organ_shares(labels: Path, frame: Frame) -> Float32Array | None:
+    """The share of each organ in each cell of a frame's sketch, (organs, x, y, z); None where no organ is labelled."""
     volume, _ = nifti.read(labels)
     nearest = onto(volume.canonical(), frame.grid, nearest=True)
     box = np.rint(frame.forward(nearest))
     indices = [index for index in np.unique(box[frame.mask]) if 0 < index <= LARGEST_LABEL]
+    if not indices:
+        return None
     return np.stack([coarse(frame, (box == index).astype(np.float32)) for index in indices])
 
 

@@ -1,5 +1,6 @@
 """Settings from presets, files and overrides: what is unknown or wrong is named."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,11 +56,36 @@ def test_overrides_reach_into_groups_and_are_read_as_yaml() -> None:
         ("folds.deep=1", "folds is a value"),
         ("denoiser.attention_levels=[7]", "attention_levels"),
         ("denoiser.prior_half_width=-1", "residual_on_prior needs"),
+        ("prior.widths=[16]", "prior.widths: Tuple should have at least 2 items"),
+        ("denoiser.widths=[]", "denoiser.widths: Tuple should have at least 1 item"),
+        ("denoiser.widths=[33,64,64,64]", "widths begin with 33; above 32 needed is an even number"),
+        ("sampler.window=50", "sampler.window of [50] voxels: needed are multiples of 8"),
+        ("denoiser_optimiser.crop=50", "denoiser_optimiser.crop of [50] voxels: needed are multiples of 8"),
+        ("prior_optimiser.patch=[32,34,32]", "prior_optimiser.patch of [32, 34, 32] voxels: needed are multiples of 4"),
     ],
 )
 def test_what_is_wrong_is_named(override: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message.replace("[", r"\[")):
+    with pytest.raises(UsageError, match=re.escape(message)):
         load(TrainingSettings, "tiny", [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("grid.spacing_mm=[4,5,5]", "water_correction on voxels of 4 x 5 mm: needed are square ones"),
+        ("later_optimiser.patch=[16,18,16]", "later_optimiser.patch of [16, 18, 16] voxels: needed are multiples of 4"),
+    ],
+)
+def test_what_mumap_networks_cannot_take_is_named(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load(MumapTrainingSettings, "tiny-mumap", [override])
+    assert load(MumapTrainingSettings, "tiny-mumap", [override, "method=diffusion"])
+
+
+def test_the_water_correction_needs_square_voxels() -> None:
+    with pytest.raises(UsageError, match="water_correction on voxels of 4 x 5 mm: needed are square ones"):
+        load(TrainingSettings, "demo", ["grid.spacing_mm=[4,5,5]"])
+    assert load(TrainingSettings, "tiny", ["grid.spacing_mm=[4,5,5]"])
 
 
 def test_neither_preset_nor_file_lists_the_presets(tmp_path: Path) -> None:

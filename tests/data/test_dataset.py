@@ -1,5 +1,9 @@
 """Packed cases and what is drawn from them: aligned, normalised, decided by the generator alone."""
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +14,7 @@ from pet_pipeline.configs.schema import AugmentationSettings, GridSettings, Norm
 from pet_pipeline.data.dataset import Augmentation, PackedCase, draw_patch, draw_slice, pack
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.normalisation import Normalisation
-from pet_pipeline.errors import UsageError
+from pet_pipeline.errors import OutOfMemory, UsageError
 from pet_pipeline.seeding import generator
 from pet_pipeline.types import View
 
@@ -65,6 +69,18 @@ def test_what_is_packed_is_kept_until_input_or_settings_change(manifest: Manifes
     write(tmp_path / "in.nii.gz", 2.0 * nib.load(tmp_path / "in.nii.gz").get_fdata())
     packed_in(manifest, tmp_path / "packed")
     assert not case.has("prior")  # it was of other voxels
+
+
+def _dies(_condition: np.ndarray, _body: np.ndarray) -> np.ndarray:
+    os._exit(9)
+
+
+def test_a_process_that_dies_over_a_case_is_told_by_its_name(manifest: Manifest, tmp_path: Path) -> None:
+    two = Manifest(manifest.root, (manifest.cases[0], replace(manifest.cases[0], case_id="two")))
+    packing = {"grid": GridSettings(), "normalisation": NORMALISATION, "target": "noise_free", "multiple": 8}
+    with pytest.raises(OutOfMemory, match="one: the process that worked on it died"):
+        pack(two, tmp_path / "packed", prepare=_dies, workers=2, **packing)
+    assert [case.case_id for case in pack(two, tmp_path / "packed", workers=2, **packing)] == ["one", "two"]
 
 
 def test_a_target_elsewhere_in_the_patient_is_refused_by_name(manifest: Manifest, tmp_path: Path) -> None:
@@ -139,3 +155,22 @@ def test_draws_repeat_with_the_generator_and_only_allowed_flips_happen() -> None
     assert factors.min() >= 1 / 1.1 - 1e-9
     assert factors.max() <= 1.1 + 1e-9
     assert np.log(factors).mean() == pytest.approx(0.0, abs=0.02)
+
+
+def test_a_cohort_of_more_arrays_than_files_may_be_open_can_be_read(tmp_path: Path) -> None:
+    pytest.importorskip("resource", reason="no such limit on this system")
+    reading = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from pet_pipeline.data.dataset import PackedCase
+
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+for number in range(300):
+    case = PackedCase("c", "p", "train", 5.0, None, Path(sys.argv[1], str(number)), (2, 2, 2), 1.0)
+    case.write("condition", np.full(case.shape, number % 100, np.float32))
+    assert case.read("condition")[0, 0, 0] == number % 100
+"""
+    done = subprocess.run([sys.executable, "-c", reading, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -30,8 +30,6 @@ def test_any_multiple_and_others_refused() -> None:
     assert not torch.allclose(out, condition)
     with pytest.raises(ValueError, match="multiples of 4"):
         network(torch.randn(1, 1, 8, 10, 8))
-    with pytest.raises(ValueError, match="two resolutions"):
-        Prior3d(PriorSettings(widths=(4,)))
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """A finished run trained on for one step: a model folder like any other, from the run's own cases and estimates."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,15 @@ from quiet_progress import Killed, killed_in, silent
 
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.schema import TrainingSettings
+from pet_pipeline.configs.unusual import SketchNetSettings
 from pet_pipeline.data.dataset import PackedCase, packed_in
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.data.nifti import read
 from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.errors import ModelError, UsageError
 from pet_pipeline.inference.translator import Translator
-from pet_pipeline.models.weights import load_folder, network
+from pet_pipeline.models.sketchnet import SketchNet
+from pet_pipeline.models.weights import load_folder, network, unusual_network, with_unusual
 from pet_pipeline.training.distillation import distil, one_step_settings
 from pet_pipeline.training.madm import train_model
 from pet_pipeline.training.steps import denoiser_batch, denoiser_loss
@@ -68,6 +71,17 @@ def test_the_result_is_a_model_of_one_step_with_the_prior_and_better_views(
         assert taught < 0.9 * untaught
     made = Translator.load(unbroken, precision="fp32").translate(read(cohort.cases[0].input)[0])
     assert bool(torch.isfinite(torch.from_numpy(made.volume.data)).all())
+
+
+def test_the_network_that_tells_unusual_inputs_goes_along(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    taught = SketchNet(SketchNetSettings(kinds=("upside_down",)))
+    with_unusual(load_folder(run / "model"), run / "model", taught, {"upside_down": 0.5}, {})
+    settings = one_step_settings(run, ("denoiser_optimiser.steps=1", "denoiser_optimiser.warmup_steps=0"))
+    made = load_folder(distil(run, settings, tmp_path / "out", progress=silent))
+    assert made.description.unusual == load_folder(run / "model").description.unusual
+    assert unusual_network(made) is not None
 
 
 def test_it_learns_at_the_time_that_the_sampler_asks_about(finished: Path) -> None:

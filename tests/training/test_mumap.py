@@ -1,7 +1,9 @@
 """Training of mu-map cascades: killed runs go on exactly, nothing leaks, loss and examples are what they say."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,12 @@ def test_a_killed_run_goes_on_with_the_same_losses_weights_and_bank(
     assert set(first.networks) == {"stage1", "stage2"}
 
 
+def test_a_run_whose_bank_holds_a_patient_who_is_now_tested_on_is_refused(manifest: Manifest, unbroken: Path) -> None:
+    cases = (replace(manifest.cases[0], split="test"), *manifest.cases[1:])
+    with pytest.raises(UsageError, match=r"another cohort \(gone: sub-0\)"):
+        train_mumap(Manifest(manifest.root, cases), small(), unbroken, progress=silent, resume=True)
+
+
 def test_no_stage_sees_an_estimate_or_a_prior_that_knew_the_patient(manifest: Manifest, unbroken: Path) -> None:
     seen, asked = set(), 0
     for case in manifest.cases:
@@ -95,6 +103,30 @@ def test_no_stage_sees_an_estimate_or_a_prior_that_knew_the_patient(manifest: Ma
     path = bank_path(load_folder(unbroken / "model"))
     assert path is not None
     assert {member.participant_id for member in Bank.load(path).members} == {f"sub-{n}" for n in range(4)}
+
+
+def test_a_run_goes_on_where_images_were_touched_or_estimates_are_gone(manifest: Manifest, tmp_path: Path) -> None:
+    root = tmp_path / "cohort"
+    shutil.copytree(manifest.root, root)
+    mine = Manifest.load(root / "manifest.tsv")
+    settings = small("optimiser.steps=4", "later_optimiser.steps=2")
+    with pytest.raises(Killed):
+        train_mumap(mine, settings, tmp_path / "run", progress=lambda d, _t: killed_in("stage2", 1, d))
+    (root / "sub-0_input.nii.gz").touch()
+    first, second = (tmp_path / "run" / "packed" / f"sub-{n}_dose05" for n in (0, 1))
+    second.joinpath("estimate1.npy").unlink()
+    train_mumap(mine, settings, tmp_path / "run", progress=silent, resume=True)
+    for folder in (first, second):
+        assert all((folder / f"{name}.npy").is_file() for name in ("estimate1", "prior1", "confidence1"))
+    case = packed_of(tmp_path / "run", mine.cases[1])
+    for name in ("prior1", "confidence1"):
+        second.joinpath(f"{name}.npy").unlink()
+        bank = tmp_path / "run" / "bank.npz"
+        write_prior(
+            case, bank=bank, bank_sha256=Bank.load(bank).sha256, stage=1, k=settings.population.k,
+            spacing_mm=settings.grid.spacing_mm,
+        )  # fmt: skip
+        assert case.has(name)
 
 
 def test_a_planted_own_map_is_found_without_exclusion_and_never_with_it(
@@ -179,7 +211,8 @@ def test_a_first_stage_is_the_same_for_every_cascade(manifest: Manifest, unbroke
 
 @pytest.mark.parametrize("method", ["unet", "diffusion"])
 def test_baselines_are_trained_by_a_setting(method: str, manifest: Manifest, tmp_path: Path) -> None:
-    model = train_mumap(manifest, small(f"method={method}", "stages=1"), tmp_path, progress=silent)
+    own = ("diffusion.precision=fp32", "diffusion.checkpoint_every=2")
+    model = train_mumap(manifest, small(f"method={method}", "stages=1", *own), tmp_path, progress=silent)
     description = load_folder(model).description
     assert description.task == "mumap"
     assert description.mumap is not None
@@ -213,10 +246,27 @@ def test_what_cannot_be_trained_is_refused(manifest: Manifest, tmp_path: Path) -
     )
     with pytest.raises(UsageError, match="sub-0_dose05: the manifest has no mumap"):
         train_mumap(without, small(), tmp_path / "a", progress=silent)
-    with pytest.raises(UsageError, match="intensity"):
-        train_mumap(
-            manifest, small("method=diffusion", "diffusion.augmentation.intensity=0.1"), tmp_path / "b", progress=silent
-        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("diffusion.augmentation.intensity=0.1", "diffusion.augmentation.intensity scales the target too"),
+        ("diffusion.condition=input_ac", "diffusion.condition=input_ac: mu-maps are made of the column input"),
+        ("seed=3", "set diffusion.seed in its place"),
+        ("folds=1", "set diffusion.folds in its place"),
+        ("grid.spacing_mm=[4,4,4]", "set diffusion.grid in its place"),
+        ("precision=bf16", "set diffusion.precision in its place"),
+    ],
+)
+def test_what_diffusion_would_not_listen_to_is_refused(
+    change: str, message: str, manifest: Manifest, tmp_path: Path
+) -> None:
+    uncorrected = "diffusion.normalisation.water_correction=false"  # which goes with either condition
+    settings = load(MumapTrainingSettings, "tiny-mumap", ["method=diffusion", uncorrected, change])
+    with pytest.raises(UsageError, match=re.escape(message)):
+        train_mumap(manifest, settings, tmp_path / "run", progress=silent)
+    assert not (tmp_path / "run").exists()
 
 
 def test_targets_are_the_body_alone_in_multiples_of_water(manifest: Manifest, tmp_path: Path, trunks: Any) -> None:

@@ -192,3 +192,11 @@ def test_a_cohort_without_corrected_inputs_and_a_water_correction_of_corrected_o
         train_model(bare, load(TrainingSettings, "tiny-ndif", SMALL), tmp_path / "run", progress=silent, task="ndif")
     with pytest.raises(UsageError, match="water_correction"):
         load(TrainingSettings, "tiny-ndif", ["normalisation.water_correction=true"])
+
+
+def test_settings_of_an_ordinary_model_are_not_called_ndif(cohort: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="that is what `train madm` trains"):
+        train_model(
+            Manifest.load(cohort), load(TrainingSettings, "demo"), tmp_path / "run", progress=silent, task="ndif"
+        )
+    assert not (tmp_path / "run").exists()

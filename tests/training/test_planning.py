@@ -204,6 +204,17 @@ def test_hours_are_steps_times_seconds() -> None:
 
 
 @pytest.mark.usefixtures("timeless")
+def test_a_prior_alone_is_one_network_for_everyone() -> None:
+    made = plan(replace(DATA, task="prior", participants={"train": 1}), machine())
+    known = choices(made)
+    assert {key.partition(".")[0] for key in known}.isdisjoint({"folds", "denoiser", "denoiser_optimiser", "sampler"})
+    assert made.hours == pytest.approx(known["prior_optimiser.steps"] / 3600.0)
+    assert (set(made.memory_mb), set(made.seconds)) == ({"prior"}, {"prior"})
+    plenty = plan(replace(DATA, task="prior", participants={"train": 90}), machine())
+    assert "of 90 participants" in {choice.key: choice for choice in plenty.choices}["prior_optimiser.steps"].reason
+
+
+@pytest.mark.usefixtures("timeless")
 @pytest.mark.parametrize("task", ["madm", "ndif", "prior", "mumap"])
 def test_the_yaml_says_why_and_is_what_the_schema_takes(task: str, tmp_path: Path) -> None:
     data = replace(

@@ -1,24 +1,31 @@
 """Training from the public interface: a killed run goes on exactly, no estimate leaks, the loop's pieces are right."""
 
 import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from quiet_progress import Killed, killed_in, silent
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.schema import OptimiserSettings, TrainingSettings
 from pet_pipeline.data.dataset import PackedCase, pack
-from pet_pipeline.data.manifest import Manifest
+from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import read
 from pet_pipeline.errors import UsageError
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.weights import load_folder
 from pet_pipeline.physics.water import preparation
+from pet_pipeline.training import loop
 from pet_pipeline.training.estimates import prior_of
 from pet_pipeline.training.folds import assign
 from pet_pipeline.training.loop import LoopSettings, Stage, learning_rate, run
@@ -84,11 +91,89 @@ def test_no_denoiser_sees_an_estimate_by_a_prior_that_knew_the_patient(cohort: M
 def test_settings_of_another_run_and_an_existing_run_are_refused(cohort: Manifest, tmp_path: Path) -> None:
     settings = load(TrainingSettings, "tiny", SMALL)
     train_model(cohort, settings, tmp_path / "run", progress=silent, task="prior")
+    card = (tmp_path / "run" / "model" / "card.md").read_text()
+    assert "prior steps" in card
+    assert "denoiser" not in card  # it has none,
+    assert "recommended sampling" not in card  # and nothing to sample
     with pytest.raises(UsageError, match="--resume"):
         train_model(cohort, settings, tmp_path / "run", progress=silent, task="prior")
     other = load(TrainingSettings, "tiny", [*SMALL, "seed=1"])
     with pytest.raises(UsageError, match="other settings"):
         train_model(cohort, other, tmp_path / "run", progress=silent, task="prior", resume=True)
+
+
+def weights_of(model: Path) -> dict[str, str]:
+    return {role: one.sha256 for role, one in load_folder(model).description.networks.items()}
+
+
+def copied(cohort: Manifest, root: Path) -> Manifest:
+    """The same images in files of their own."""
+    shutil.copytree(cohort.root, root)
+    return Manifest.load(root / "manifest.tsv")
+
+
+def begun(cohort: Manifest, run: Path) -> TrainingSettings:
+    """A run of the prior that was killed after three of its four steps; returns its settings."""
+    settings = load(TrainingSettings, "tiny", SMALL)
+    with pytest.raises(Killed):
+        train_model(cohort, settings, run, progress=lambda d, _t: killed_in("prior", 3, d), task="prior")
+    return settings
+
+
+def test_a_run_is_resumed_on_its_own_cohort_alone(cohort: Manifest, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = begun(cohort, run)
+
+    def resumed(*cases: Case, **changes: str) -> None:
+        with_last = (*cohort.cases[:-1], *cases) if cases else (*cohort.cases[1:], replace(cohort.cases[0], **changes))
+        changed = Manifest(cohort.root, with_last)
+        train_model(changed, settings, run, progress=silent, task="prior", resume=True)
+
+    with pytest.raises(UsageError, match=r"another cohort \(gone: sub-0; new: sub-9\); use the same manifest"):
+        resumed(case_id="p9", participant_id="sub-9")
+    with pytest.raises(UsageError, match=r"another cohort \(other rows or split: sub-0\)"):
+        resumed(split="val")
+    with pytest.raises(UsageError, match=r"another cohort \(gone: sub-0\)"):
+        resumed(split="test")
+    more = [replace(cohort.cases[4], case_id=f"n{number}", participant_id=f"new-{number}") for number in range(5)]
+    with pytest.raises(UsageError, match=r"\(new: new-0, new-1, new-2 and 2 more\)"):
+        resumed(cohort.cases[4], *more)
+    resumed(cohort.cases[4], *(replace(one, split="test") for one in more))  # whom nobody opens
+
+
+def test_copied_images_go_on_exactly_and_changed_ones_are_refused(cohort: Manifest, tmp_path: Path) -> None:
+    settings = load(TrainingSettings, "tiny", SMALL)
+    unbroken = train_model(cohort, settings, tmp_path / "unbroken", progress=silent, task="prior")
+    begun(cohort, tmp_path / "run")
+    mine = copied(cohort, tmp_path / "copy")
+    image = nib.load(mine.cases[0].noise_free)
+    nib.save(nib.Nifti1Image(1.1 * image.get_fdata(dtype="float32"), image.affine), tmp_path / "other.nii.gz")
+    changed = Manifest(mine.root, (replace(mine.cases[0], noise_free=tmp_path / "other.nii.gz"), *mine.cases[1:]))
+    with pytest.raises(UsageError, match=r"other cases, or other images of them\); use the same ones or another"):
+        train_model(changed, settings, tmp_path / "run", progress=silent, task="prior", resume=True)
+    again = train_model(mine, settings, tmp_path / "run", progress=silent, task="prior", resume=True)
+    assert losses(tmp_path / "run") == losses(tmp_path / "unbroken")
+    assert weights_of(again) == weights_of(unbroken)
+
+
+def test_a_run_of_an_older_version_which_recorded_no_cohort_goes_on(cohort: Manifest, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = begun(cohort, run)
+    (run / "cohort.json").unlink()
+    for record in (run / "packed").glob("*/case.json"):
+        known = json.loads(record.read_text())
+        del known["sha256"]
+        record.write_text(json.dumps(known))
+    path = run / "stages" / "prior" / "checkpoint.safetensors"
+    with safe_open(path, framework="pt") as file:
+        stage = json.loads(file.metadata()["settings"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    del stage["cases_sha256"]
+    save_file(tensors, path, metadata={"step": "2", "settings": json.dumps(stage, sort_keys=True)})
+    train_model(cohort, settings, run, progress=silent, task="prior", resume=True)
+    assert len(losses(run)["prior"]) == 4
+    with pytest.raises(UsageError, match=r"another cohort \(gone: sub-4\)"):  # now it is recorded
+        train_model(Manifest(cohort.root, cohort.cases[:4]), settings, run, progress=silent, task="prior", resume=True)
 
 
 def test_a_manifest_without_the_learnt_image_is_refused_by_name(cohort: Manifest, tmp_path: Path) -> None:
@@ -139,6 +224,52 @@ def test_the_loop_fits_a_line_and_its_average_follows(tmp_path: Path) -> None:
     fitted = run(stage, tmp_path, LoopSettings(torch.device("cpu"), None, 100, 10, 100))
     assert float(fitted.weight) == pytest.approx(3.0, abs=0.02)
     assert float(fitted.bias) == pytest.approx(-1.0, abs=0.02)
+
+
+def interrupted_after(function: Callable[..., None], calls: int) -> Callable[..., None]:
+    """The function, with a Ctrl-C as it ends for the n-th time."""
+    left = iter(range(calls - 1, -1, -1))
+
+    def wrapped(*arguments: object) -> None:
+        function(*arguments)
+        if next(left, 1) == 0:
+            raise KeyboardInterrupt
+
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "saved"),
+    [
+        (loop, "_average_into", "2"),
+        (loop._Record, "loss", "2"),
+        (loop._Record, "curves", "3"),  # between two steps: nothing is lost
+    ],
+)
+def test_an_interrupted_run_does_no_step_twice_and_loses_none(
+    place: object, name: str, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(folder: Path) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        optimiser = OptimiserSettings(steps=6, learning_rate=0.05, ema=0.5, warmup_steps=0)
+
+        def draw(step: int, _examples: range) -> dict[str, torch.Tensor]:
+            return {"x": torch.randn(4, 3, generator=torch.Generator().manual_seed(step))}
+
+        stage = Stage("line", nn.Linear(3, 1), optimiser, draw, lambda n, b: n(b["x"]).square().mean(), None, "{}")
+        return run(stage, folder, LoopSettings(torch.device("cpu"), None, 2, 1, 100)).state_dict()
+
+    unbroken = trained(tmp_path / "unbroken" / "stages" / "line")
+    folder = tmp_path / "broken" / "stages" / "line"
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, interrupted_after(getattr(place, name), 3))
+        with pytest.raises(KeyboardInterrupt):
+            trained(folder)
+    with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
+        assert file.metadata()["step"] == saved
+    resumed = trained(folder)
+    assert all(torch.equal(value, unbroken[name]) for name, value in resumed.items())
+    assert losses(tmp_path / "broken") == losses(tmp_path / "unbroken")
 
 
 def test_a_model_with_the_water_correction_is_given_the_same_condition_by_training_and_translation(
