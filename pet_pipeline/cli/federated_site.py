@@ -60,14 +60,14 @@ def start(
         _preview(folder, config, json)
         return
     from pet_pipeline.errors import UsageError
-    from pet_pipeline.federated.deployment import environment, site_command, supervise, write_shim
+    from pet_pipeline.federated.deployment import environment, site_command, supervise, write_shims
 
     for path in (settings.ca, settings.key, settings.manifest):
         if not path.is_file():
             raise UsageError(f"{path}: no such file; site.yaml names it, see federated site keygen")
     command = site_command(folder / "site.yaml", settings.server, settings.ca, settings.key, port)
     home = folder.resolve()
-    supervise({"supernode": command}, environment(home / "flwr", write_shim(home / "shim")), home / "logs")
+    supervise({"supernode": command}, environment(home / "flwr", write_shims(home / "shim")), home / "logs")
 
 
 def _preview(folder: Path, config: str, json: bool) -> None:

@@ -21,7 +21,7 @@ from pydantic import Field
 from pet_pipeline._version import __version__
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.loading import as_yaml, load
-from pet_pipeline.data.files import atomic_path, write_text
+from pet_pipeline.data.files import write_text
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated.guard import COMPONENTS
 
@@ -31,6 +31,9 @@ CONNECTION = "coordinator"
 """Name of the SuperLink in Flower's own configuration."""
 
 RESTART_PAUSE_S = 2.0
+
+REFUSED_AT_A_SITE = ("flwr-agentapp", "flwr-connector", "flwr-model", "flwr-serverapp", "flwr-simulation")
+"""All that Flower's node starts by name, but for `flwr-clientapp`; some would run what a bundle brings."""
 
 STOP_S = 15.0
 """How long a process may take to end before it is killed."""
@@ -137,12 +140,15 @@ def site_command(site_file: Path, server: str, ca: Path, key: Path, port: int) -
     ]  # fmt: skip
 
 
-def write_shim(folder: Path) -> Path:
-    """A folder whose `flwr-clientapp` checks every bundle first; to stand first in the node's PATH."""
-    shim = folder / "flwr-clientapp"
-    with atomic_path(shim) as temporary:
-        temporary.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pet_pipeline.federated.guard "$@"\n', "utf-8")
-    shim.chmod(0o755)
+def write_shims(folder: Path) -> Path:
+    """A folder to stand first in a site's PATH: its `flwr-clientapp` checks every bundle first, no other task starts.
+
+    Which task a node starts is the coordinator's choice, so what takes a bundle unchecked must not be found there.
+    """
+    lines = {name: f'echo "{name}: refused; a site runs flwr-clientapp alone" >&2; exit 1' for name in REFUSED_AT_A_SITE}
+    lines["flwr-clientapp"] = f'exec "{sys.executable}" -m pet_pipeline.federated.guard "$@"'
+    for name, line in lines.items():
+        write_text(folder / name, f"#!/bin/sh\n{line}\n", mode=0o755)
     return folder
 
 

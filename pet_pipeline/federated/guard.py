@@ -2,7 +2,8 @@
 
 A site runs what is installed there, nothing that is sent. Flower's own allow-list (`--trusted-entities`) rejects every
 bundle of the open-source SuperLink, so this stands first in the node's PATH under the name `flwr-clientapp` and checks
-a bundle before Flower unpacks it. It replaces one private name of Flower, hence the exact version in pyproject.toml.
+a bundle before Flower unpacks it; what else Flower starts by name is refused there (`deployment.write_shims`). It
+replaces one private name of Flower, hence the exact version in pyproject.toml.
 """
 
 import io

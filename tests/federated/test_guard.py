@@ -1,7 +1,10 @@
 """What a site accepts as a bundle, and what keys and certificates are worth."""
 
 import io
+import shutil
 import ssl
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -66,6 +69,23 @@ def test_the_guard_stands_where_flower_unpacks_a_bundle() -> None:
     from flwr.supernode.runtime import run_clientapp
 
     assert run_clientapp.install_from_fab.__module__ == "flwr.cli.install"
+
+
+def test_a_site_starts_no_task_of_flowers_but_the_guarded_one(tmp_path: Path) -> None:
+    from flwr.supercore.constant import TASK_TYPE_TO_COMMAND
+
+    env = deployment.environment(tmp_path / "flwr", deployment.write_shims(tmp_path / "shim"))
+    for command in TASK_TYPE_TO_COMMAND.values():
+        shim = shutil.which(command, path=env["PATH"])
+        assert shim == str(tmp_path / "shim" / command), f"{command} of Flower would be started at a site"
+        if command == "flwr-clientapp":
+            assert "pet_pipeline.federated.guard" in Path(shim).read_text()
+            continue
+        done = subprocess.run([command, "--token", "x"], env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"{command}: refused; a site runs flwr-clientapp alone\n"
+    server = deployment.environment(tmp_path / "flwr")
+    assert shutil.which("flwr-serverapp", path=server["PATH"]) == str(Path(sys.executable).parent / "flwr-serverapp")
 
 
 def test_the_authority_signs_the_server_for_its_hosts_and_loopback(tmp_path: Path) -> None:
