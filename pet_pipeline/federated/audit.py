@@ -1,4 +1,7 @@
-"""The audit log: one JSON line an event, at the server and at every site. It never holds a case's data."""
+"""The audit log: one JSON line an event, at the server and at every site.
+
+It holds no images and no weights. At a site the reason of a refusal may name a case or a file; that log never leaves it.
+"""
 
 import json
 import os

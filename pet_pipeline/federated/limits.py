@@ -11,18 +11,23 @@ from pet_pipeline.federated import task
 from pet_pipeline.federated.exchange import Order
 
 
+class BeyondLimits(UsageError):
+    """An order asks for more than `site.yaml` permits. The only message that leaves a site: it tells of no data."""
+
+
 def check_limits(order: Order, limits: SiteSettings) -> None:
     """Hold an order against a site's own limits.
 
     Raises:
-        UsageError: it asks for more; the message names the limit in `site.yaml`.
+        BeyondLimits: it asks for more; the message names the limit in `site.yaml`.
+        UsageError: there are no such networks.
     """
     settings = order.settings
 
     def refuse(limit: str, asked: object) -> None:
         permitted: Any = getattr(limits, limit)
         permitted = list(permitted) if isinstance(permitted, tuple) else permitted
-        raise UsageError(f"{limits.name} permits {limit}={permitted}, the order asks for {asked}")
+        raise BeyondLimits(f"{limits.name} permits {limit}={permitted}, the order asks for {asked}")
 
     steps = settings.personal_steps if order.kind == "personalise" else settings.local_steps
     if steps > limits.max_steps:
@@ -46,7 +51,7 @@ def check_limits(order: Order, limits: SiteSettings) -> None:
     if (values := max(batch_values(settings, role) for role in settings.roles)) > limits.max_batch_values:
         refuse("max_batch_values", values)
     if order.run != Path(order.run).name or order.run.startswith("."):
-        raise UsageError(f"run {order.run!r}: needed is a plain name")
+        raise BeyondLimits(f"run {order.run!r}: needed is a plain name")
 
 
 def batch_values(settings: FederatedSettings, role: Role) -> int:

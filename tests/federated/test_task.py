@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from pet_pipeline.federated import task
 from pet_pipeline.federated.audit import read_audit
 from pet_pipeline.federated.exchange import Order, Reply
 from pet_pipeline.federated.limits import batch_values
-from pet_pipeline.federated.site import Site, preview
+from pet_pipeline.federated.site import Site, last_kept, preview
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.devices import choose
 
@@ -108,12 +109,49 @@ def test_layers_kept_at_the_site_are_not_sent_and_are_used_again(manifest_file: 
     order = train_order(0, *changes)
     reply = site.answer(order)
     everything = task.start_weights(order.settings, "prior")
-    kept = task.read_weights(tmp_path / "run-1" / "local.safetensors")
+    kept = task.read_weights(last_kept(tmp_path / "run-1"))
     assert kept
     assert not (kept.keys() & reply.weights.keys())
     assert kept.keys() | reply.weights.keys() == everything.keys()
     site.answer(train_order(1, *changes))
-    assert any((task.read_weights(tmp_path / "run-1" / "local.safetensors")[k] != kept[k]).any() for k in kept)
+    assert any((task.read_weights(last_kept(tmp_path / "run-1"))[k] != kept[k]).any() for k in kept)
+
+
+def test_an_order_asked_again_begins_from_the_layers_that_it_began_from(manifest_file: Path, tmp_path: Path) -> None:
+    changes = ("keep_local=['prior/encoder*']", "personal_steps=1", "training.prior_optimiser.steps=6")
+    orders = [train_order(number, *changes) for number in range(3)]
+    work = tmp_path / "run-1"
+    first = [make_site(manifest_file, tmp_path).answer(order) for order in orders]
+    kept = task.read_weights(last_kept(work))
+    assert_same(make_site(manifest_file, tmp_path).answer(orders[-1]), first[-1])
+    shutil.rmtree(work / "legs")  # trains anew, where the checkpoint would only be read again
+    assert_same(make_site(manifest_file, tmp_path).answer(orders[-1]), first[-1])
+    again = task.read_weights(last_kept(work))
+    assert kept.keys() == again.keys()
+    assert all((kept[name] == again[name]).all() for name in kept)
+    assert len(list((work / "local").iterdir())) == 2
+
+
+def test_layers_of_the_prior_that_stayed_at_the_site_are_in_its_estimates_and_its_model(
+    manifest_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[task.Weights] = []
+    estimate, networks = task.estimate_prior, task.networks_of
+    monkeypatch.setattr(task, "estimate_prior", lambda plan, w, *rest: used.append(w) or estimate(plan, w, *rest))
+    monkeypatch.setattr(task, "networks_of", lambda plan, w: used.append(w) or networks(plan, w))
+    plan = settings(
+        "keep_local=['*/encoder*', '*norm*']", "personal_steps=1", "training.diffusion.residual_scale=0.3"
+    )
+    site = make_site(manifest_file, tmp_path)
+    prior, axial = (task.shared(plan, task.start_weights(plan, role)) for role in ("prior", "axial"))
+    site.answer(Order("run-1", "train", 0, 0, plan, prior))
+    kept = task.read_weights(last_kept(tmp_path / "run-1"))
+    site.answer(Order("run-1", "prepare", 1, 0, plan, prior))
+    site.answer(Order("run-1", "train", 1, 0, plan, axial))
+    site.answer(Order("run-1", "personalise", 1, 1, plan, {**prior, **axial}))
+    assert kept
+    assert len(used) == 2
+    assert all((weights[name] == array).all() for weights in used for name, array in kept.items())
 
 
 def test_layers_kept_at_the_site_need_a_model_of_its_own() -> None:
