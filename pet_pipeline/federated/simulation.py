@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pet_pipeline.configs.federated import FederatedSettings, SiteSettings
+from pet_pipeline.data.bids_sidecars import DESCRIPTION_FILE
+from pet_pipeline.data.files import write_json
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated.exchange import Failure, Order, Reply
@@ -93,6 +95,8 @@ def site_settings(
     for name, manifest in manifests.items():
         root = folder / name
         root.mkdir(parents=True, exist_ok=True)
+        if manifest.simulated:
+            write_json(root / DESCRIPTION_FILE, {"Simulated": True})
         manifest.save(root / "manifest.tsv")
         made[name] = SiteSettings(
             name=name,

@@ -43,6 +43,18 @@ def test_prior_and_view_are_learnt_by_two_sites_and_each_ends_with_its_own_model
         assert "sub-" not in log.read_text()
 
 
+@pytest.mark.parametrize("simulated", [True, False])
+def test_models_of_simulated_patients_say_so(simulated: bool, tmp_path: Path) -> None:
+    cohort = write_cohort(tmp_path / "cohort", range(6), val=2)
+    if simulated:
+        (tmp_path / "cohort" / "dataset_description.json").write_text('{"Simulated": true}')
+    plan = [*SMALL, "roles=[prior]", "personal_steps=1"]
+    data = [cohort.root / "manifest.tsv"]
+    simulate(tmp_path / "run", data, 2, "tiny-federated", plan, False, 1, False, 1, 0.0, True)
+    models = [tmp_path / "run" / "model", *(tmp_path / "run" / "sites").glob("*/run-*/model")]
+    assert [load_folder(path).description.demonstration for path in models] == [simulated] * 3
+
+
 def test_a_cohort_is_divided_by_participants(tmp_path: Path) -> None:
     manifest = write_cohort(tmp_path, range(9), val=2)
     parts = simulation.divide(manifest, 3)
