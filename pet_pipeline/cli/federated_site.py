@@ -19,7 +19,10 @@ def keygen(
     data: Annotated[Path, typer.Option("--data", help="manifest.tsv of the site's cases.")],
     server: Annotated[str, typer.Option("--server", help="host:port of the coordinator.")],
 ) -> None:
-    """Make a site's key pair and its site.yaml; send FOLDER/site.key.pub, and nothing else, to the coordinator."""
+    """Make a site's key pair and its site.yaml; send FOLDER/site.key.pub, and nothing else, to the coordinator.
+
+    A site.yaml that is there is kept.
+    """
     import re
 
     from pet_pipeline.cli.console import results
@@ -32,7 +35,10 @@ def keygen(
         raise UsageError(f"--name {name!r}: needed are letters, digits, dot, dash, underscore, at most 64")
     settings = SiteSettings(name=name, manifest=data.resolve(), server=server)
     public = make_site_key(folder / "site.key")
-    dump(settings, folder / "site.yaml")
+    if (folder / "site.yaml").exists():
+        results.print(f"{folder / 'site.yaml'}: kept as it is, limits and all", highlight=False, soft_wrap=True)
+    else:
+        dump(settings, folder / "site.yaml")
     results.print(
         f"send {public} to the coordinator; put the coordinator's ca.crt into {folder}; read {folder / 'site.yaml'}",
         highlight=False,

@@ -100,8 +100,13 @@ def test_the_authority_signs_the_server_for_its_hosts_and_loopback(tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir() if path.stat().st_mode & 0o077 == 0} == {
         "ca.key", "server.key", "superexec.secret",
     }  # fmt: skip
-    with pytest.raises(UsageError, match="never overwritten"):
-        keys.make_authority(tmp_path, ["fed.example.org"])
+    for away in keys.AUTHORITY_FILES:
+        (tmp_path / away).rename(tmp_path / "away")
+        before = sorted(path.name for path in tmp_path.iterdir())
+        with pytest.raises(UsageError, match="never overwritten"):
+            keys.make_authority(tmp_path, ["fed.example.org"])
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+        (tmp_path / "away").rename(tmp_path / away)
 
 
 def test_only_a_public_key_of_the_right_kind_is_approved(tmp_path: Path) -> None:

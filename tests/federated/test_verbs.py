@@ -196,6 +196,21 @@ def test_a_site_may_be_called_what_yaml_takes_for_something_else(pet_pipeline: C
     assert read_site(folder / "site.yaml").name == name
 
 
+def test_a_new_key_leaves_the_sites_limits_as_they_are(pet_pipeline: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    options = ("--name", "site-a", "--data", tmp_path / "manifest.tsv", "--server", "fed.example.org:443")
+    assert pet_pipeline("federated", "site", "keygen", folder, *options)[0] == 0
+    with (folder / "site.yaml").open("a") as file:
+        file.write("# ours\n")
+    limits, key = ((folder / name).read_text() for name in ("site.yaml", "site.key"))
+    (folder / "site.key").unlink()
+    status, out, _ = pet_pipeline("federated", "site", "keygen", folder, *options)
+    assert status == 0
+    assert "site.yaml: kept as it is" in out
+    assert (folder / "site.yaml").read_text() == limits
+    assert (folder / "site.key").read_text() != key
+
+
 def test_a_dry_run_prints_every_array_that_would_leave_and_sends_nothing(
     pet_pipeline: Call, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
