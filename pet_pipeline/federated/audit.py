@@ -1,6 +1,6 @@
 """The audit log: one JSON line an event, at the server and at every site.
 
-It holds no images and no weights. At a site the reason of a refusal may name a case or a file; that log never leaves it.
+It holds no images and no weights. At a site a refusal may name a case or a file; that log never leaves the site.
 """
 
 import json

@@ -145,7 +145,9 @@ def write_shims(folder: Path) -> Path:
 
     Which task a node starts is the coordinator's choice, so what takes a bundle unchecked must not be found there.
     """
-    lines = {name: f'echo "{name}: refused; a site runs flwr-clientapp alone" >&2; exit 1' for name in REFUSED_AT_A_SITE}
+    lines = {
+        name: f'echo "{name}: refused; a site runs flwr-clientapp alone" >&2; exit 1' for name in REFUSED_AT_A_SITE
+    }
     lines["flwr-clientapp"] = f'exec "{sys.executable}" -m pet_pipeline.federated.guard "$@"'
     for name, line in lines.items():
         write_text(folder / name, f"#!/bin/sh\n{line}\n", mode=0o755)

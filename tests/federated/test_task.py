@@ -139,9 +139,7 @@ def test_layers_of_the_prior_that_stayed_at_the_site_are_in_its_estimates_and_it
     estimate, networks = task.estimate_prior, task.networks_of
     monkeypatch.setattr(task, "estimate_prior", lambda plan, w, *rest: used.append(w) or estimate(plan, w, *rest))
     monkeypatch.setattr(task, "networks_of", lambda plan, w: used.append(w) or networks(plan, w))
-    plan = settings(
-        "keep_local=['*/encoder*', '*norm*']", "personal_steps=1", "training.diffusion.residual_scale=0.3"
-    )
+    plan = settings("keep_local=['*/encoder*', '*norm*']", "personal_steps=1", "training.diffusion.residual_scale=0.3")
     site = make_site(manifest_file, tmp_path)
     prior, axial = (task.shared(plan, task.start_weights(plan, role)) for role in ("prior", "axial"))
     site.answer(Order("run-1", "train", 0, 0, plan, prior))

@@ -232,7 +232,8 @@ def agent_bundle(folder: Path, marker: Path) -> Path:
         "        return json.loads(agent.grid.call(called)['output'])\n"
         "    nodes = grid('get_nodes')['nodes']\n"
         "    asked = [{'dst_node_id': node['id'], 'payload': 'x', 'reply_to_message_id': None} for node in nodes]\n"
-        "    grid('push_messages', messages=asked)\n"
+        "    sent = grid('push_messages', messages=asked)['results']\n"
+        "    grid('pull_messages', message_ids=[one['message_id'] for one in sent], timeout=120)\n"
     )
     return folder
 
