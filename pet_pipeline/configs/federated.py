@@ -80,6 +80,9 @@ class FederatedSettings(Settings):
     max_norm_ratio: PositiveFloat = Field(
         10.0, description="a change larger than so many times the lower median of all is refused"
     )
+    max_case_ratio: float = Field(
+        3.0, ge=1, description="a site counts by its cases as so many of the lower median site at most"
+    )
     min_cases: PositiveInt = Field(1, description="training cases that a site needs to take part")
     personal_steps: int = Field(
         0, ge=0, description="steps of each site's own last networks afterwards, on its own data; 0: no personal models"

@@ -208,11 +208,9 @@ class Coordinator:
         weights = now.finished if self._roles(now.phase) != ("prior",) else {}
         order = Order(now.run, "prepare", now.phase, 0, self._resolved(now), weights)
         answers = self._ask(dict.fromkeys(sites, order))
-        known = [(reply.figures.get("residual_scale"), reply.cases) for _, reply in sorted(answers.items())]
-        measured = [(scale, cases) for scale, cases in known if scale is not None]
+        measured = [reply.figures["residual_scale"] for reply in answers.values() if "residual_scale" in reply.figures]
         if measured and now.residual_scale is None:
-            square = sum(cases * scale**2 for scale, cases in measured) / sum(cases for _, cases in measured)
-            now = replace(now, residual_scale=round(square**0.5, 4))
+            now = replace(now, residual_scale=round(float(np.median(measured)), 4))
         return replace(
             now,
             cases={**now.cases, **{site: answers[site].cases for site in sorted(answers)}},
@@ -278,15 +276,15 @@ class Coordinator:
 
     def _scored(self, now: State, replies: Mapping[str, Reply]) -> State:
         """Remember the weights that the sites were sent, if they score higher than any before."""
-        scores, cases = [], []
+        scores = {}
         for site in sorted(replies):
             values = [v for k, v in sorted(replies[site].figures.items()) if k.endswith("/psnr_db")]
             if values:
-                scores.append(float(np.mean(values)))
-                cases.append(now.cases[site])
+                scores[site] = float(np.mean(values))
         if not scores:
             return now
-        mean = float(np.average(scores, weights=cases))
+        shares = aggregation.bounded_shares({site: now.cases[site] for site in scores}, self.settings.max_case_ratio)
+        mean = float(np.average(list(scores.values()), weights=list(shares.values())))
         self._audit.write("score", phase=now.phase, round=now.round, psnr_db=mean)
         if now.best_score is not None and mean <= now.best_score:
             return now
@@ -298,7 +296,8 @@ class Coordinator:
             change = privacy.private_change(now.current, weights, self.settings.privacy, now.seed, now.phase, now.round)
         else:
             equal = self.settings.server.weighting == "equal"
-            shares = {site: 1.0 if equal else float(now.cases[site]) for site in replies}
+            cases = {site: 1 if equal else now.cases[site] for site in replies}
+            shares = aggregation.bounded_shares(cases, self.settings.max_case_ratio)
             change = aggregation.mean_change(now.current, weights, shares)
         current, memory = aggregation.step(self.settings.server, now.current, change, now.memory, now.round)
         return replace(now, round=now.round + 1, current=current, memory=memory, aggregates=now.aggregates + 1)

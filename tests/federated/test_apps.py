@@ -10,7 +10,7 @@ pytest.importorskip("flwr")
 
 import httpx
 import yaml
-from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -153,6 +153,15 @@ def test_what_cannot_be_read_and_silence_are_no_replies(site_files: dict[str, Pa
     (answer,) = fleet.ask({"site-a": order}, 10.0)
     assert isinstance(answer, Failure)
     assert "cannot be read" in answer.reason
+    numbers = ConfigRecord(
+        {"order": "x", "basis": "x", "cases": float("inf"), "figures": '{"loss": 1%s}' % ("0" * 400)}
+    )
+    grid.pull_messages = lambda ids: [
+        Message(RecordDict({"facts": numbers, "arrays": ArrayRecord({})}), reply_to=_asked(grid, one)) for one in ids
+    ]
+    (answer,) = fleet.ask({"site-a": order}, 10.0)
+    assert isinstance(answer, Failure)
+    assert "OverflowError" in answer.reason
     grid.pull_messages = lambda ids: []
     assert list(fleet.ask({"site-a": order}, 0.1)) == []
 
