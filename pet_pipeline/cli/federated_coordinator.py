@@ -100,18 +100,27 @@ def run(
     from pet_pipeline.configs.loading import dump, load
     from pet_pipeline.errors import UsageError
     from pet_pipeline.federated.deployment import read_coordinator
+    from pet_pipeline.federated.privacy import check_budget
 
     read_coordinator(folder)
     place = folder / "runs" / name
     if not re.fullmatch(SITE_NAME, name) or place.exists():
         raise UsageError(f"{name}: needed is a plain name that no run has; to go on with one: federated resume")
-    dump(load(FederatedSettings, config, settings or []), place / "plan.yaml")
+    plan = load(FederatedSettings, config, settings or [])
+    check_budget(plan)
+    dump(plan, place / "plan.yaml")
     _launch(folder, name, resume=False)
 
 
 def resume(folder: Folder, name: Run) -> None:
     """Go on with a run that stopped, from its last finished round."""
-    _existing(folder, name)
+    from pet_pipeline.data.files import held
+    from pet_pipeline.federated import state
+
+    with held(
+        _existing(folder, name) / state.FILE
+    ):  # refused here where the run is at work, and not only in Flower's log
+        pass
     _launch(folder, name, resume=True)
 
 

@@ -37,9 +37,12 @@ def simulate(
     from pet_pipeline.cli.federated_table import print_gains
     from pet_pipeline.configs.federated import FederatedSettings
     from pet_pipeline.configs.loading import load
+    from pet_pipeline.data.files import held
     from pet_pipeline.data.manifest import Manifest
     from pet_pipeline.federated import simulation
+    from pet_pipeline.federated.privacy import check_budget
     from pet_pipeline.federated.rounds import Coordinator
+    from pet_pipeline.training.session import claim
 
     plan = load(FederatedSettings, config, settings or [])
     manifests = simulation.assign_data([Manifest.load(path) for path in data], sites)
@@ -48,7 +51,8 @@ def simulate(
     def report(line: str) -> None:
         messages.print(line, highlight=False)
 
-    with bars(dict.fromkeys(manifests, float(simulation.steps_a_site(plan)))) as tick:
+    totals = dict.fromkeys(manifests, float(simulation.steps_a_site(plan)))
+    with held(output / "settings.yaml"), bars(totals) as tick:
         if ray:
             from pet_pipeline.federated import ray_simulation
 
@@ -57,8 +61,10 @@ def simulate(
                 manifests, plan, output, workers=workers, share=share, resume=resume, tick=tick, report=report
             )
         else:
+            check_budget(plan)
+            claim(output, plan, "federated", resume)  # before the sites' files of a run that is there are touched
             made = simulation.make_sites(manifests, output / "sites", plan, workers=workers, tick=tick)
-            outcome = Coordinator(plan, simulation.InProcessFleet(made), output, report).run(resume=resume)
+            outcome = Coordinator(plan, simulation.InProcessFleet(made), output, report).run(resume=True)
             personal, epsilon = outcome.personal, outcome.epsilon
     model = None if plan.keep_local else output / "model"
     if json:

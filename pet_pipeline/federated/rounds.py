@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pet_pipeline.configs.federated import FederatedSettings, Role
-from pet_pipeline.configs.loading import load
+from pet_pipeline.data.files import held
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated import aggregation, checks, privacy, state, task
 from pet_pipeline.federated.audit import Audit
@@ -71,19 +71,25 @@ class Coordinator:
         """Go through all phases and rounds, from the last finished round where `resume`.
 
         Raises:
-            UsageError: a run is there and is not to be resumed, or had other settings, or too small a budget.
+            UsageError: a run is there and is not to be resumed, or is at work, or had other settings, or too small a
+                budget.
             PetPipelineError: too few sites appeared in time, or answered usably; the run can be resumed.
         """
+        with held(self.folder / state.FILE):
+            try:
+                return self._run(resume)
+            except Exception as error:
+                kind = "" if isinstance(error, PetPipelineError) else f"{type(error).__name__}: "
+                self._audit.write("stopped", reason=f"{kind}{error}")
+                raise
+
+    def _run(self, resume: bool) -> Outcome:
         planned = privacy.check_budget(self.settings)
         claim(self.folder, self.settings, "federated", resume)
         now = self._begin(resume)
-        try:
-            while not now.done:
-                now = self._next(now)
-                state.save(now, self.folder)
-        except PetPipelineError as error:
-            self._audit.write("stopped", run=now.run, reason=str(error))
-            raise
+        while not now.done:
+            now = self._next(now)
+            state.save(now, self.folder)
         personal = self._personalise(now) if self.settings.personal_steps else {}
         spent = privacy.epsilon(self.settings.privacy, now.aggregates) if self.settings.privacy else None
         model = None if self.settings.keep_local else self._save_model(now)
@@ -99,7 +105,7 @@ class Coordinator:
         Raises:
             UsageError: a run is there already.
         """
-        if (self.folder / "state.json").is_file():
+        if (self.folder / state.FILE).is_file():
             raise UsageError(f"{self.folder}: holds a run already; it cannot take over another's first phase")
         claim(self.folder, self.settings, "federated", resume=True)
         name = f"{self.folder.resolve().name}-{secrets.token_hex(4)}"
@@ -111,7 +117,7 @@ class Coordinator:
         return Audit(self.folder / "audit.jsonl")
 
     def _begin(self, resume: bool) -> State:
-        if resume and (self.folder / "state.json").is_file():
+        if resume and (self.folder / state.FILE).is_file():
             now = state.load(self.folder)
             self._audit.write("resumed", run=now.run, phase=now.phase, round=now.round)
             # A site may have lost its memory meanwhile: preparing again is cheap where it has not.
@@ -321,15 +327,3 @@ class Coordinator:
         )
         save_folder(self.folder / "model", description, task.networks_of(settings, now.finished))
         return self.folder / "model"
-
-
-def read_settings(folder: Path) -> FederatedSettings:
-    """The settings of a run that was begun in `folder`.
-
-    Raises:
-        UsageError: there is none.
-    """
-    path = folder / "settings.yaml"
-    if not path.is_file():
-        raise UsageError(f"{folder}: holds no run (settings.yaml is missing)")
-    return load(FederatedSettings, path)

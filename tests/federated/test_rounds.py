@@ -12,7 +12,7 @@ from sphere_cohort import settings
 from pet_pipeline.configs.federated import FederatedSettings
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated import privacy
-from pet_pipeline.federated.audit import read_audit
+from pet_pipeline.federated.audit import Audit, read_audit
 from pet_pipeline.federated.exchange import Failure, Order, Reply, digest
 from pet_pipeline.federated.rounds import Coordinator
 from pet_pipeline.models.weights import load_folder
@@ -257,6 +257,49 @@ def test_too_few_sites_end_the_run_and_more_let_it_go_on(tmp_path: Path) -> None
     fleet.away.clear()
     coordinator.run(resume=True)
     assert (tmp_path / "run" / "model" / "model.yaml").is_file()
+
+
+def test_a_run_at_work_is_not_begun_a_second_time(tmp_path: Path) -> None:
+    inner: list[Exception] = []
+
+    def impatient(site: str, order: Order) -> Iterable[Reply | Failure]:
+        if not inner:
+            with pytest.raises(UsageError, match="another run is making it") as refused:
+                Coordinator(settings(), FakeFleet({}), tmp_path / "run", poll_s=0.01).run(resume=True)
+            inner.append(refused.value)
+        return honest(site, order)
+
+    run(tmp_path / "run", {"site-a": impatient, "site-b": honest})
+    events = [line["event"] for line in read_audit(tmp_path / "run" / "audit.jsonl")]
+    assert inner
+    assert "stopped" not in events
+    assert "resumed" not in events
+
+
+@pytest.mark.parametrize("kind", ["prepare", "train", "personalise"])
+def test_why_a_run_ended_is_written_down_whatever_it_was(kind: str, tmp_path: Path) -> None:
+    def broken(site: str, order: Order) -> Iterable[Reply | Failure]:
+        if order.kind == kind:
+            raise OSError(28, "No space left on device")
+        return honest(site, order)
+
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path / "run", {"site-a": broken, "site-b": honest}, settings("personal_steps=1"))
+    last = read_audit(tmp_path / "run" / "audit.jsonl")[-1]
+    assert (last["event"], last["reason"]) == ("stopped", "OSError: [Errno 28] No space left on device")
+
+
+def test_a_line_that_a_crash_cut_off_costs_that_line_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    audit = Audit(tmp_path / "audit.jsonl")
+    audit.write("one")
+    with audit.path.open("ab") as file:
+        file.write(b'{"time": "2026-11-30T0\xc3')
+    assert [line["event"] for line in read_audit(audit.path)] == ["one"]
+    assert not caplog.text
+    audit.write("two")
+    audit.write("three")
+    assert [line["event"] for line in read_audit(audit.path)] == ["one", "two", "three"]
+    assert "lines that cannot be read are left out: 1" in caplog.text
 
 
 def test_no_quorum_of_usable_answers_stops_the_run_after_its_attempts(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from sphere_cohort import SMALL, write_cohort
 
 from pet_pipeline.cli.federated_simulate import simulate
+from pet_pipeline.data.files import held
 from pet_pipeline.errors import UsageError
 from pet_pipeline.federated import simulation
 from pet_pipeline.federated.audit import read_audit
@@ -41,6 +42,22 @@ def test_prior_and_view_are_learnt_by_two_sites_and_each_ends_with_its_own_model
         log = tmp_path / "run" / "sites" / name / "audit.jsonl"
         assert {line["event"] for line in read_audit(log)} == {"answered"}
         assert "sub-" not in log.read_text()
+
+
+def test_what_a_run_has_is_left_alone_by_one_that_is_refused(tmp_path: Path) -> None:
+    data = [write_cohort(tmp_path / "cohort", range(6), val=2).root / "manifest.tsv"]
+
+    def begin(*changes: str, sites: int = 2) -> None:
+        plan = [*SMALL, "roles=[prior]", *changes]
+        simulate(tmp_path / "run", data, sites, "tiny-federated", plan, False, 1, False, 1, 0.0, True)
+
+    begin()
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match="holds a run already"):
+        begin(sites=3)
+    with held(tmp_path / "run" / "settings.yaml"), pytest.raises(UsageError, match="another run is making it"):
+        begin()
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == files
 
 
 @pytest.mark.parametrize("simulated", [True, False])

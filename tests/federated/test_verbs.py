@@ -15,6 +15,7 @@ from sphere_cohort import settings, write_cohort
 pytest.importorskip("flwr")
 
 from pet_pipeline.configs.loading import dump
+from pet_pipeline.data.files import held
 from pet_pipeline.federated import deployment, simulation
 from pet_pipeline.federated.audit import read_audit
 from pet_pipeline.federated.exchange import byte_count
@@ -166,6 +167,25 @@ def test_run_and_resume_name_the_folder_and_remember_flowers_number(
     assert pet_pipeline("federated", "resume", coordinator, "two")[0] == 0
     assert run_options(flwr.calls[-1][0]) == f'folder="{place}" resume=true'
     assert json.loads((place / "flower.json").read_text()) == {"run-id": "19"}
+
+
+def test_a_run_at_work_is_not_resumed(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
+    with held(coordinator / "runs" / "first" / "state.json"):
+        status, _, err = pet_pipeline("federated", "resume", coordinator, "first")
+    assert status == 2
+    assert "another run is making it" in err
+    assert not flwr.calls
+
+
+def test_a_plan_beyond_its_budget_leaves_no_run(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
+    pytest.importorskip("dp_accounting")
+    privacy = ("--set", "privacy={clip_norm: 1.0, noise_multiplier: 0.1, max_epsilon: 1.0}")
+    options = ("--config", "tiny-federated", "--set", "roles=[prior]", "--set", "server.weighting=equal", *privacy)
+    status, _, err = pet_pipeline("federated", "run", coordinator, "two", *options, "--set", "personal_steps=0")
+    assert status == 2
+    assert "max_epsilon is 1" in err
+    assert not (coordinator / "runs" / "two").exists()
+    assert not flwr.calls
 
 
 def test_what_flower_refuses_is_told_in_one_line(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
