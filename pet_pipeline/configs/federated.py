@@ -163,7 +163,11 @@ class SiteSettings(Settings):
     min_spacing_mm: PositiveFloat = Field(1.0, description="a model grid finer than this is refused")
     min_cases: PositiveInt = Field(10, description="with fewer training cases the site takes no part")
     min_sites: PositiveInt = Field(2, description="a run whose quorum is smaller is refused")
-    require_privacy: bool = Field(False, description="refuse runs without differential privacy")
+    require_privacy: bool = Field(
+        False, description="refuse runs without differential privacy, or with less than the next two say; extra privacy"
+    )
+    max_epsilon: PositiveFloat = Field(10.0, description="require_privacy: epsilon of the whole plan at most")
+    max_delta: float = Field(1e-4, gt=0, lt=1, description="require_privacy: delta of the plan at most")
     personal: bool = Field(True, description="permit personal models, whose gain is reported")
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from pet_pipeline.errors import UsageError
 from pet_pipeline.federated import task
 from pet_pipeline.federated.audit import read_audit
 from pet_pipeline.federated.exchange import Order, Reply
-from pet_pipeline.federated.limits import batch_values
+from pet_pipeline.federated.limits import BeyondLimits, batch_values, check_limits
 from pet_pipeline.federated.site import Site, last_kept, preview
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.devices import choose
@@ -203,6 +204,52 @@ def test_settings_that_would_exhaust_the_machine_are_refused_before_anything_is_
     assert "\n" not in str(refused.value)
     (line,) = read_audit(tmp_path / "audit.jsonl")
     assert told in line["reason"]
+
+
+def private_order(**privacy: float) -> Order:
+    given = {"clip_norm": 1.0, "noise_multiplier": 4.0, "max_epsilon": 1e300, **privacy}
+    plan = settings("roles=[prior]", "server.weighting=equal", f"privacy={json.dumps(given)}")
+    return Order("run-1", "train", 0, 0, plan, task.start_weights(plan, "prior"))
+
+
+@pytest.mark.parametrize(
+    ("privacy", "limits", "told"),
+    [
+        ({"clip_norm": 1e9, "noise_multiplier": 1e-9, "delta": 0.999}, {}, "permits max_delta=0.0001"),
+        ({"clip_norm": 1e9, "noise_multiplier": 1e-9}, {}, "permits max_epsilon=10.0"),
+        ({"noise_multiplier": 0.4}, {}, "permits max_epsilon=10.0"),
+        ({}, {"max_epsilon": 0.5}, "permits max_epsilon=0.5"),
+        ({"delta": 1e-6}, {"max_delta": 1e-7}, "permits max_delta=1e-07"),
+        ({}, {}, None),
+        ({"noise_multiplier": 0.4}, {"max_epsilon": 100.0}, None),
+    ],
+)
+def test_privacy_that_is_none_is_refused_where_it_is_required(
+    privacy: dict[str, float], limits: dict[str, float], told: str | None, manifest_file: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("dp_accounting")
+    site = SiteSettings(name="site-a", manifest=manifest_file, require_privacy=True, **limits)
+    if told is None:
+        check_limits(private_order(**privacy), site)
+        return
+    with pytest.raises(BeyondLimits, match=re.escape(told)):
+        check_limits(private_order(**privacy), site)
+    check_limits(private_order(**privacy), site.model_copy(update={"require_privacy": False}))
+
+
+def test_without_an_accountant_required_privacy_is_refused_by_the_name_of_the_extra(
+    manifest_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    site = SiteSettings(name="site-a", manifest=manifest_file, require_privacy=True)
+    with pytest.raises(UsageError, match=r"pet-pipeline\[federated,privacy\]"):
+        check_limits(private_order(), site)
+
+
+def test_more_rounds_than_the_plan_has_are_refused(manifest_file: Path, tmp_path: Path) -> None:
+    for number in (-1, 2):
+        with pytest.raises(BeyondLimits, match="the plan has 2 of this phase"):
+            make_site(manifest_file, tmp_path).answer(train_order(number))
 
 
 def test_parameters_are_counted_as_the_networks_have_them() -> None:
