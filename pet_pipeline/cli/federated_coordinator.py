@@ -34,7 +34,9 @@ def init(
     Keep ca.key off the machine once the server certificate is made; send ca.crt to every site.
     """
     from pet_pipeline.cli.console import results
-    from pet_pipeline.federated.deployment import ServerSettings, write_coordinator
+    from pet_pipeline.federated.deployment import ServerSettings, require_flwr, write_coordinator
+
+    require_flwr()
     from pet_pipeline.federated.keys import make_authority
 
     make_authority(folder, host)
@@ -51,8 +53,9 @@ def start(
     folder: Folder, only: Annotated[Part | None, typer.Option("--only", help="One process; default both.")] = None
 ) -> None:
     """Run the SuperLink and what runs the runs, in the foreground; who dies is started again."""
-    from pet_pipeline.federated.deployment import environment, server_commands, supervise
+    from pet_pipeline.federated.deployment import environment, require_flwr, server_commands, supervise
 
+    require_flwr()
     commands = server_commands(folder)
     chosen = {only.value: commands[only.value]} if only else commands
     supervise(chosen, environment(folder.resolve() / "flwr"), folder / "logs")
@@ -70,7 +73,9 @@ def approve(
     from pet_pipeline.cli.console import results
     from pet_pipeline.configs.federated import SITE_NAME
     from pet_pipeline.errors import UsageError
-    from pet_pipeline.federated.deployment import CONNECTION, flwr
+    from pet_pipeline.federated.deployment import CONNECTION, flwr, require_flwr
+
+    require_flwr()
     from pet_pipeline.federated.keys import check_public_key
 
     if not re.fullmatch(SITE_NAME, name):
@@ -99,9 +104,10 @@ def run(
     from pet_pipeline.configs.federated import SITE_NAME, FederatedSettings
     from pet_pipeline.configs.loading import dump, load
     from pet_pipeline.errors import UsageError
-    from pet_pipeline.federated.deployment import read_coordinator
+    from pet_pipeline.federated.deployment import read_coordinator, require_flwr
     from pet_pipeline.federated.privacy import check_budget
 
+    require_flwr()
     read_coordinator(folder)
     place = folder / "runs" / name
     if not re.fullmatch(SITE_NAME, name) or place.exists():

@@ -29,6 +29,9 @@ def keygen(
     from pet_pipeline.configs.federated import SITE_NAME, SiteSettings
     from pet_pipeline.configs.loading import dump
     from pet_pipeline.errors import UsageError
+    from pet_pipeline.federated.deployment import require_flwr
+
+    require_flwr()
     from pet_pipeline.federated.keys import make_site_key
 
     if not re.fullmatch(SITE_NAME, name):
@@ -53,21 +56,26 @@ def start(
         bool, typer.Option("--dry-run", help="Do one step of every phase here, show what would leave, send nothing.")
     ] = False,
     config: Annotated[
-        str, typer.Option("--config", help="For --dry-run: the plan that the coordinator sent, or a preset.")
-    ] = "federated-demo",
+        str | None,
+        typer.Option(
+            "--config", help="For --dry-run: the plan that the coordinator sent, or a preset; federated-demo."
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="For the site's own processes, on loopback.")] = 9094,
     json: choices.Json = False,
 ) -> None:
     """Connect to the coordinator, outwards only, and train when asked, within the limits of site.yaml."""
+    from pet_pipeline.errors import UsageError
+    from pet_pipeline.federated.deployment import environment, require_flwr, site_command, supervise, write_shims
     from pet_pipeline.federated.site import read_site
 
     settings = read_site(folder / "site.yaml")
     if dry_run:
-        _preview(folder, config, json)
+        _preview(folder, config or "federated-demo", json)
         return
-    from pet_pipeline.errors import UsageError
-    from pet_pipeline.federated.deployment import environment, site_command, supervise, write_shims
-
+    if config is not None:
+        raise UsageError(f"--config {config}: only with --dry-run; the coordinator sends the plan of a real run")
+    require_flwr()
     for path in (settings.ca, settings.key, settings.manifest):
         if not path.is_file():
             raise UsageError(f"{path}: no such file; site.yaml names it, see federated site keygen")

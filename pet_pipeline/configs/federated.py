@@ -98,8 +98,8 @@ class FederatedSettings(Settings):
             raise ValueError(f"training.folds {self.training.folds}: federated needs 1, each site splits its patients")
         if self.training.prior.kind != "regression":
             raise ValueError("training.prior.kind gan: federated needs regression, sites exchange no discriminator")
-        if "prior" not in self.roles and self.training.denoiser.prior_half_width >= 0:
-            raise ValueError(f"roles {list(self.roles)}: these denoisers see a prior's estimate, so add prior")
+        if "prior" not in self.roles:
+            raise ValueError(f"roles {list(self.roles)}: the views start from a prior's estimate, so add prior")
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pet_pipeline._version import __version__
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.loading import as_yaml, load
 from pet_pipeline.data.files import write_text
+from pet_pipeline.data.limits import VARIABLE as MAX_VOXELS
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated.guard import COMPONENTS
 
@@ -40,7 +42,7 @@ STOP_S = 15.0
 
 PASSED_ON = (
     "CUDA_VISIBLE_DEVICES", "HOME", "HTTPS_PROXY", "LANG", "LD_LIBRARY_PATH", "MKL_NUM_THREADS", "NO_PROXY",
-    "OMP_NUM_THREADS", "PYTHONPATH", "TMPDIR", "TZ", "USER",
+    "OMP_NUM_THREADS", "PYTHONPATH", "TMPDIR", "TZ", "USER", "https_proxy", "no_proxy", MAX_VOXELS,
 )  # fmt: skip
 """Of the caller's environment, what Flower's processes see."""
 
@@ -51,6 +53,16 @@ class ServerSettings(Settings):
     hosts: tuple[str, ...] = Field(min_length=1, description="names or addresses under which sites reach nginx")
     port: int = Field(443, gt=0, lt=65536, description="that nginx listens on")
     loopback_port: int = Field(18000, gt=0, lt=65536, description="of the SuperLink, on 127.0.0.1 alone")
+
+
+def require_flwr() -> None:
+    """Refuse to go on without Flower and what comes with it.
+
+    Raises:
+        UsageError: the extra is not installed.
+    """
+    if find_spec("flwr") is None:
+        raise UsageError("this needs Flower: pip install 'pet-pipeline[federated]'")
 
 
 def environment(home: Path, path_first: Path | None = None) -> dict[str, str]:
@@ -206,7 +218,9 @@ def flwr(folder: Path, *arguments: str) -> Any:
 
     Raises:
         PetPipelineError: it failed; the message holds Flower's own words.
+        UsageError: no coordinator's folder, or Flower is not installed.
     """
+    require_flwr()
     read_coordinator(folder)
     done = subprocess.run(
         ["flwr", *arguments, "--format", "json"],

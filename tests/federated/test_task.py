@@ -158,6 +158,13 @@ def test_layers_kept_at_the_site_need_a_model_of_its_own() -> None:
         settings("keep_local=['*norm*']", "personal_steps=0")
 
 
+def test_views_without_a_prior_are_refused_since_they_could_not_be_scored() -> None:
+    unaware = ("training.denoiser.prior_half_width=-1", "training.denoiser.residual_on_prior=false")
+    assert settings("roles=[prior,axial]", *unaware).views == ("axial",)
+    with pytest.raises(UsageError, match="start from a prior's estimate, so add prior"):
+        settings("roles=[axial]", *unaware)
+
+
 @pytest.mark.parametrize(
     ("limits", "limit"),
     [

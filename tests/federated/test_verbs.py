@@ -169,6 +169,42 @@ def test_run_and_resume_name_the_folder_and_remember_flowers_number(
     assert json.loads((place / "flower.json").read_text()) == {"run-id": "19"}
 
 
+VERBS = (
+    ("init", "NEW", "--host", "localhost"),
+    ("server", "start", "COORDINATOR"),
+    ("approve", "COORDINATOR", "site.key.pub", "--name", "site-a"),
+    ("run", "COORDINATOR", "two", "--config", "tiny-federated"),
+    ("resume", "COORDINATOR", "first"),
+    ("stop", "COORDINATOR", "first"),
+    ("site", "keygen", "NEW", "--name", "a", "--data", "m.tsv", "--server", "localhost:1"),
+    ("site", "start", "SITE"),
+    ("simulate", "NEW", "--data", "DATA", "--sites", "2", "--config", "tiny-federated", "--ray"),
+)
+
+
+@pytest.mark.parametrize("words", VERBS, ids=lambda words: "-".join(words[:2]))
+def test_what_needs_flower_says_so_where_it_is_not(
+    words: tuple[str, ...], pet_pipeline: Call, coordinator: Path, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "find_spec", lambda name: None)
+    monkeypatch.setattr(deployment, "supervise", lambda *_: pytest.fail("started"))
+    new, data = site.parent / "new", site.parent / "data" / "manifest.tsv"
+    paths = {"NEW": new, "COORDINATOR": coordinator, "SITE": site, "DATA": data}
+    status, _, err = pet_pipeline("federated", *(paths.get(word, word) for word in words))
+    assert status == 2
+    assert "this needs Flower: pip install 'pet-pipeline[federated]'" in err
+    assert not new.exists()
+
+
+def test_what_flowers_processes_see_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = {"PET_PIPELINE_MAX_VOXELS": "1000", "https_proxy": "http://p:1", "no_proxy": "localhost"}
+    for name, value in {**passed, "SECRET": "1"}.items():
+        monkeypatch.setenv(name, value)
+    seen = deployment.environment(tmp_path)
+    assert passed.items() <= seen.items()
+    assert "SECRET" not in seen
+
+
 def test_a_run_at_work_is_not_resumed(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
     with held(coordinator / "runs" / "first" / "state.json"):
         status, _, err = pet_pipeline("federated", "resume", coordinator, "first")
@@ -261,6 +297,13 @@ def test_a_dry_run_beyond_the_limits_is_refused(pet_pipeline: Call, site: Path) 
     status, out, err = pet_pipeline("federated", "site", "start", site, "--dry-run", "--config", plan)
     assert (status, out) == (2, "")
     assert "permits max_parameters=10" in err
+
+
+def test_a_plan_for_a_real_start_is_refused(pet_pipeline: Call, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment, "supervise", lambda *_: pytest.fail("started"))
+    status, _, err = pet_pipeline("federated", "site", "start", site, "--config", site.parent / "plan.yaml")
+    assert status == 2
+    assert "only with --dry-run" in err
 
 
 def test_a_site_without_the_coordinators_certificate_does_not_start(
