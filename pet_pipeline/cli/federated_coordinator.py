@@ -1,4 +1,4 @@
-"""`pet-pipeline federated init, approve, server, run, resume, status, logs, stop`: the coordinator's side."""
+"""`pet-pipeline federated init, approve, forget, server, run, resume, status, logs, stop`: the coordinator's side."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -72,6 +72,7 @@ def approve(
 
     from pet_pipeline.cli.console import results
     from pet_pipeline.configs.federated import SITE_NAME
+    from pet_pipeline.data.files import write_json
     from pet_pipeline.errors import UsageError
     from pet_pipeline.federated.deployment import CONNECTION, flwr, require_flwr
 
@@ -82,12 +83,33 @@ def approve(
         raise UsageError(f"--name {name!r}: needed are letters, digits, dot, dash, underscore, at most 64")
     kept = folder / "sites" / f"{name}.pub"
     if kept.exists():
-        raise UsageError(f"{name}: approved already, with {kept}; choose another name")
+        raise UsageError(f"{name}: approved already, with {kept}; choose another name, or federated forget it first")
     check_public_key(key)
-    flwr(folder, "supernode", "register", str(key.resolve()), CONNECTION, "--name", name)
+    answer = flwr(folder, "supernode", "register", str(key.resolve()), CONNECTION, "--name", name)
     kept.parent.mkdir(parents=True, exist_ok=True)
+    write_json(kept.with_suffix(".json"), {"node-id": answer["node-id"]})
     shutil.copyfile(key, kept)
     results.print(f"approved: {name}", highlight=False)
+
+
+def forget(
+    folder: Folder, name: Annotated[str, typer.Argument(metavar="NAME", help="Of the site.", show_default=False)]
+) -> None:
+    """Shut a site out for good: its key is worth nothing any more. Its name is free for a new key."""
+    import json
+
+    from pet_pipeline.cli.console import results
+    from pet_pipeline.errors import UsageError
+    from pet_pipeline.federated.deployment import CONNECTION, flwr
+
+    known = {path.stem: path for path in sorted((folder / "sites").glob("*.json"))}
+    if name not in known:
+        raise UsageError(f"{name}: no site approved in {folder}; there are {', '.join(known) or 'none'}")
+    number = json.loads(known[name].read_text(encoding="utf-8"))["node-id"]
+    flwr(folder, "supernode", "unregister", str(number), CONNECTION)
+    known[name].unlink()
+    known[name].with_suffix(".pub").unlink(missing_ok=True)
+    results.print(f"forgotten: {name}", highlight=False)
 
 
 def run(

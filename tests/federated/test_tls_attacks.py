@@ -145,6 +145,12 @@ def test_strangers_wrong_certificates_and_plain_http_are_refused(tmp_path: Path)
         for answer in as_stranger(here.public_port, stranger):
             assert answer.status_code == 412, answer.text  # neither registers itself nor is let in
         assert "No SuperNode found with the given public key" in log_of(here.folder, "superlink")
+        left = here.add_key("left", tmp_path / "data" / "manifest.tsv")
+        with impostors(here.public_port, {"left": left}, {}):
+            pass  # is let in
+        federated_coordinator.forget(here.folder, "left")
+        for answer in as_stranger(here.public_port, left):
+            assert answer.status_code == 412, answer.text
         if NGINX:
             assert "400" in first_line(here.public_port, None, call.format("fleet/pull-messages"))
             assert "403" in first_line(here.public_port, ca, call.format("control/list-runs"))

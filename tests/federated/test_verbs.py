@@ -16,7 +16,7 @@ pytest.importorskip("flwr")
 
 from pet_pipeline.configs.loading import dump
 from pet_pipeline.data.files import held
-from pet_pipeline.federated import deployment, simulation
+from pet_pipeline.federated import deployment, keys, simulation
 from pet_pipeline.federated.audit import read_audit
 from pet_pipeline.federated.exchange import byte_count
 from pet_pipeline.federated.rounds import Coordinator
@@ -44,8 +44,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def coordinator(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be changed."""
-    return Path(shutil.copytree(finished, tmp_path / "coordinator"))
+    """A copy of it, to be changed; a site is approved there."""
+    folder = Path(shutil.copytree(finished, tmp_path / "coordinator"))
+    (folder / "sites").mkdir()
+    (folder / "sites" / "site-x.json").write_text('{"node-id": 77}')
+    (folder / "sites" / "site-x.pub").touch()
+    return folder
 
 
 @dataclass
@@ -143,6 +147,35 @@ def test_stop_tells_flower_the_number_of_its_run(pet_pipeline: Call, coordinator
     assert options["env"]["FLWR_TELEMETRY_ENABLED"] == "0"
 
 
+def test_a_site_is_approved_once_and_forgotten_by_the_number_that_flower_gave_it(
+    pet_pipeline: Call, coordinator: Path, flwr: Flwr
+) -> None:
+    key = keys.make_site_key(coordinator.parent / "site.key")
+    flwr.answer = 'registered\n{"success": true, "node-id": 12345678901234567890}'
+    approve = ("federated", "approve", coordinator, key, "--name", "site-a")
+    assert pet_pipeline(*approve)[0] == 0
+    command, _ = flwr.calls[-1]
+    assert command[:6] == ["flwr", "supernode", "register", str(key), deployment.CONNECTION, "--name"]
+    status, _, err = pet_pipeline(*approve)
+    assert (status, len(flwr.calls)) == (2, 1)
+    assert "federated forget" in err
+    status, _, err = pet_pipeline("federated", "forget", coordinator, "site-b")
+    assert (status, len(flwr.calls)) == (2, 1)
+    assert "site-b: no site approved" in err
+    assert "there are site-a, site-x" in err
+    assert pet_pipeline("federated", "forget", coordinator, "site-a")[0] == 0
+    command, _ = flwr.calls[-1]
+    assert command[:5] == ["flwr", "supernode", "unregister", "12345678901234567890", deployment.CONNECTION]
+    assert [path.name for path in sorted((coordinator / "sites").iterdir())] == ["site-x.json", "site-x.pub"]
+    assert pet_pipeline(*approve)[0] == 0  # another key may have the name; the same one Flower refuses
+
+
+def test_a_site_that_flower_does_not_forget_stays(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
+    flwr.answer, flwr.status = '{"success": false, "error-message": "no connection"}', 1
+    assert pet_pipeline("federated", "forget", coordinator, "site-x")[0] == 1
+    assert (coordinator / "sites" / "site-x.pub").is_file()
+
+
 def run_options(command: list[str]) -> str:
     return command[command.index("--run-config") + 1]
 
@@ -173,6 +206,7 @@ VERBS = (
     ("init", "NEW", "--host", "localhost"),
     ("server", "start", "COORDINATOR"),
     ("approve", "COORDINATOR", "site.key.pub", "--name", "site-a"),
+    ("forget", "COORDINATOR", "site-x"),
     ("run", "COORDINATOR", "two", "--config", "tiny-federated"),
     ("resume", "COORDINATOR", "first"),
     ("stop", "COORDINATOR", "first"),
