@@ -145,10 +145,9 @@ def resume(folder: Folder, name: Run) -> None:
     from pet_pipeline.data.files import held
     from pet_pipeline.federated import state
 
-    with held(
-        _existing(folder, name) / state.FILE
-    ):  # refused here where the run is at work, and not only in Flower's log
-        pass
+    place = _existing(folder, name)
+    with held(place / state.FILE):
+        pass  # a run at work is refused here, and not in Flower's log alone
     _launch(folder, name, resume=True)
 
 

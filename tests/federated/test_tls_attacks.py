@@ -33,6 +33,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from impostor import SentTwice, impostors
 
 from pet_pipeline.cli import federated_coordinator
+from pet_pipeline.errors import UsageError
 from pet_pipeline.federated import deployment as processes
 from pet_pipeline.federated import keys, simulation
 from pet_pipeline.federated.audit import read_audit
@@ -315,7 +316,10 @@ def test_a_killed_server_app_resumes_to_the_unbroken_model(here: Deployment, tmp
     place = here.folder / "runs" / "killed"
     federated_coordinator.run(here.folder, "killed", "tiny-federated", plan)
     wait_for("a round", lambda: events(place, "round"))
+    with pytest.raises(UsageError, match="another run is making it"):
+        federated_coordinator.resume(here.folder, "killed")
     kill("flwr-serverapp", here.folder)
+    wait_for("its end", lambda: "flwr-serverapp" not in running_below(here.folder))
     assert not (place / "model").exists()
     federated_coordinator.resume(here.folder, "killed")
     wait_for("the run", lambda: (place / "model" / "model.yaml").is_file())
