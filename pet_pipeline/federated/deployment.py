@@ -34,8 +34,11 @@ CONNECTION = "coordinator"
 
 RESTART_PAUSE_S = 2.0
 
-REFUSED_AT_A_SITE = ("flwr-agentapp", "flwr-connector", "flwr-model", "flwr-serverapp", "flwr-simulation")
-"""All that Flower's node starts by name, but for `flwr-clientapp`; some would run what a bundle brings."""
+GUARDED = ("flwr-clientapp", "flwr-agentapp")
+"""What Flower's node starts by name for a message; which of them is the coordinator's choice."""
+
+REFUSED_AT_A_SITE = ("flwr-connector", "flwr-model", "flwr-serverapp", "flwr-simulation")
+"""What else Flower starts by name for a task; some would run what a bundle brings."""
 
 STOP_S = 15.0
 """How long a process may take to end before it is killed."""
@@ -153,14 +156,14 @@ def site_command(site_file: Path, server: str, ca: Path, key: Path, port: int) -
 
 
 def write_shims(folder: Path) -> Path:
-    """A folder to stand first in a site's PATH: its `flwr-clientapp` checks every bundle first, no other task starts.
+    """A folder to stand first in a site's PATH: whatever Flower starts there by name is guarded or refused.
 
-    Which task a node starts is the coordinator's choice, so what takes a bundle unchecked must not be found there.
+    An agent's bundle is guarded like any other, and not only refused: the node then answers, and goes on.
     """
-    lines = {
-        name: f'echo "{name}: refused; a site runs flwr-clientapp alone" >&2; exit 1' for name in REFUSED_AT_A_SITE
-    }
-    lines["flwr-clientapp"] = f'exec "{sys.executable}" -m pet_pipeline.federated.guard "$@"'
+    guarded = f'exec "{sys.executable}" -m pet_pipeline.federated.guard "$@"'
+    lines = dict.fromkeys(GUARDED, guarded)
+    for name in REFUSED_AT_A_SITE:
+        lines[name] = f'echo "{name}: refused; a site runs no such task" >&2; exit 1'
     for name, line in lines.items():
         write_text(folder / name, f"#!/bin/sh\n{line}\n", mode=0o755)
     return folder

@@ -51,6 +51,7 @@ def test_a_bundle_with_another_file_is_refused(name: str, project: str) -> None:
         ("pet_pipeline.federated.apps:client_app", "os:system", "components"),
         ('version = "', 'dependencies = ["evil"]\nversion = "', "asks for packages"),
         ("[project]", "[project", "cannot be read"),
+        ("clientapp = ", 'agentapp = "pet_pipeline.federated.apps:client_app"\nclientapp = ', "components"),
     ],
 )
 def test_a_bundle_that_names_another_app_is_refused(old: str, new: str, reason: str, project: str) -> None:
@@ -71,19 +72,19 @@ def test_the_guard_stands_where_flower_unpacks_a_bundle() -> None:
     assert run_clientapp.install_from_fab.__module__ == "flwr.cli.install"
 
 
-def test_a_site_starts_no_task_of_flowers_but_the_guarded_one(tmp_path: Path) -> None:
+def test_a_site_starts_no_task_of_flowers_unguarded(tmp_path: Path) -> None:
     from flwr.supercore.constant import TASK_TYPE_TO_COMMAND
 
     env = deployment.environment(tmp_path / "flwr", deployment.write_shims(tmp_path / "shim"))
     for command in TASK_TYPE_TO_COMMAND.values():
         shim = shutil.which(command, path=env["PATH"])
         assert shim == str(tmp_path / "shim" / command), f"{command} of Flower would be started at a site"
-        if command == "flwr-clientapp":
+        if command in ("flwr-clientapp", "flwr-agentapp"):
             assert "pet_pipeline.federated.guard" in Path(shim).read_text()
             continue
         done = subprocess.run([command, "--token", "x"], env=env, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == f"{command}: refused; a site runs flwr-clientapp alone\n"
+        assert done.stderr == f"{command}: refused; a site runs no such task\n"
     server = deployment.environment(tmp_path / "flwr")
     assert shutil.which("flwr-serverapp", path=server["PATH"]) == str(Path(sys.executable).parent / "flwr-serverapp")
 

@@ -247,7 +247,7 @@ def agent_bundle(folder: Path, marker: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_an_agents_bundle_is_started_at_no_site(
+def test_an_agents_bundle_is_unpacked_at_no_site(
     here: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker = tmp_path / "imported"
@@ -259,7 +259,7 @@ def test_an_agents_bundle_is_started_at_no_site(
         monkeypatch.setenv(name, value)
     with closing(init_http_client_from_connection(read_superlink_connection(processes.CONNECTION))) as client:
         client.StartRun(StartRunRequest(fab=fab, user_prompt="ask the sites"))
-    refusal = "flwr-agentapp: refused; a site runs flwr-clientapp alone"
+    refusal = "bundle with agent.py; permitted is pyproject.toml alone"
     wait_for("the sites' refusals", lambda: all(refusal in log_of(site) for site in sites))
     assert set(marker.read_text().split()) == {str(here.folder / "flwr")}
 
