@@ -21,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pet_pipeline.errors import UsageError
+
 if TYPE_CHECKING:
     from pet_pipeline.types import NamedTicker, Ticker
 
@@ -39,7 +41,11 @@ PLAIN_INTERVAL_S = 10.0
 
 
 def configure_logging(verbosity: int, log_file: Path | None) -> None:
-    """Log to stderr at a level set by -v and -q, and everything to `log_file` if one is given."""
+    """Log to stderr at a level set by -v and -q, and everything to `log_file` if one is given.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
     level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
     root = logging.getLogger("pet_pipeline")
     root.handlers.clear()
@@ -49,8 +55,13 @@ def configure_logging(verbosity: int, log_file: Path | None) -> None:
     screen.setLevel(level)
     root.addHandler(screen)
     if log_file is not None:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(log_file, encoding="utf-8")
+        try:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            file = logging.FileHandler(log_file, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"--log-file {log_file}: cannot be written ({error.strerror}); give a file that you may write"
+            ) from error
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(file)
 

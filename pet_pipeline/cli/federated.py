@@ -10,7 +10,7 @@ app = typer.Typer(
 )
 
 app.command()(federated_simulate.simulate)
-for verb in ("init", "approve", "run", "resume", "status", "logs", "stop"):
+for verb in ("init", "approve", "forget", "run", "resume", "status", "logs", "stop"):
     app.command(verb)(getattr(federated_coordinator, verb))
 app.add_typer(federated_coordinator.server, name="server")
 app.add_typer(federated_site.app, name="site")

@@ -1,4 +1,4 @@
-"""`pet-pipeline federated init, approve, server, run, resume, status, logs, stop`: the coordinator's side."""
+"""`pet-pipeline federated init, approve, forget, server, run, resume, status, logs, stop`: the coordinator's side."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -34,7 +34,9 @@ def init(
     Keep ca.key off the machine once the server certificate is made; send ca.crt to every site.
     """
     from pet_pipeline.cli.console import results
-    from pet_pipeline.federated.deployment import ServerSettings, write_coordinator
+    from pet_pipeline.federated.deployment import ServerSettings, require_flwr, write_coordinator
+
+    require_flwr()
     from pet_pipeline.federated.keys import make_authority
 
     make_authority(folder, host)
@@ -51,8 +53,9 @@ def start(
     folder: Folder, only: Annotated[Part | None, typer.Option("--only", help="One process; default both.")] = None
 ) -> None:
     """Run the SuperLink and what runs the runs, in the foreground; who dies is started again."""
-    from pet_pipeline.federated.deployment import environment, server_commands, supervise
+    from pet_pipeline.federated.deployment import environment, require_flwr, server_commands, supervise
 
+    require_flwr()
     commands = server_commands(folder)
     chosen = {only.value: commands[only.value]} if only else commands
     supervise(chosen, environment(folder.resolve() / "flwr"), folder / "logs")
@@ -69,20 +72,44 @@ def approve(
 
     from pet_pipeline.cli.console import results
     from pet_pipeline.configs.federated import SITE_NAME
+    from pet_pipeline.data.files import write_json
     from pet_pipeline.errors import UsageError
-    from pet_pipeline.federated.deployment import CONNECTION, flwr
+    from pet_pipeline.federated.deployment import CONNECTION, flwr, require_flwr
+
+    require_flwr()
     from pet_pipeline.federated.keys import check_public_key
 
     if not re.fullmatch(SITE_NAME, name):
         raise UsageError(f"--name {name!r}: needed are letters, digits, dot, dash, underscore, at most 64")
     kept = folder / "sites" / f"{name}.pub"
     if kept.exists():
-        raise UsageError(f"{name}: approved already, with {kept}; choose another name")
+        raise UsageError(f"{name}: approved already, with {kept}; choose another name, or federated forget it first")
     check_public_key(key)
-    flwr(folder, "supernode", "register", str(key.resolve()), CONNECTION, "--name", name)
+    answer = flwr(folder, "supernode", "register", str(key.resolve()), CONNECTION, "--name", name)
     kept.parent.mkdir(parents=True, exist_ok=True)
+    write_json(kept.with_suffix(".json"), {"node-id": answer["node-id"]})
     shutil.copyfile(key, kept)
     results.print(f"approved: {name}", highlight=False)
+
+
+def forget(
+    folder: Folder, name: Annotated[str, typer.Argument(metavar="NAME", help="Of the site.", show_default=False)]
+) -> None:
+    """Shut a site out for good: its key is worth nothing any more. Its name is free for a new key."""
+    import json
+
+    from pet_pipeline.cli.console import results
+    from pet_pipeline.errors import UsageError
+    from pet_pipeline.federated.deployment import CONNECTION, flwr
+
+    known = {path.stem: path for path in sorted((folder / "sites").glob("*.json"))}
+    if name not in known:
+        raise UsageError(f"{name}: no site approved in {folder}; there are {', '.join(known) or 'none'}")
+    number = json.loads(known[name].read_text(encoding="utf-8"))["node-id"]
+    flwr(folder, "supernode", "unregister", str(number), CONNECTION)
+    known[name].unlink()
+    known[name].with_suffix(".pub").unlink(missing_ok=True)
+    results.print(f"forgotten: {name}", highlight=False)
 
 
 def run(
@@ -99,19 +126,28 @@ def run(
     from pet_pipeline.configs.federated import SITE_NAME, FederatedSettings
     from pet_pipeline.configs.loading import dump, load
     from pet_pipeline.errors import UsageError
-    from pet_pipeline.federated.deployment import read_coordinator
+    from pet_pipeline.federated.deployment import read_coordinator, require_flwr
+    from pet_pipeline.federated.privacy import check_budget
 
+    require_flwr()
     read_coordinator(folder)
     place = folder / "runs" / name
     if not re.fullmatch(SITE_NAME, name) or place.exists():
         raise UsageError(f"{name}: needed is a plain name that no run has; to go on with one: federated resume")
-    dump(load(FederatedSettings, config, settings or []), place / "plan.yaml")
+    plan = load(FederatedSettings, config, settings or [])
+    check_budget(plan)
+    dump(plan, place / "plan.yaml")
     _launch(folder, name, resume=False)
 
 
 def resume(folder: Folder, name: Run) -> None:
     """Go on with a run that stopped, from its last finished round."""
-    _existing(folder, name)
+    from pet_pipeline.data.files import held
+    from pet_pipeline.federated import state
+
+    place = _existing(folder, name)
+    with held(place / state.FILE):
+        pass  # a run at work is refused here, and not in Flower's log alone
     _launch(folder, name, resume=True)
 
 

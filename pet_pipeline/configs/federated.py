@@ -80,6 +80,9 @@ class FederatedSettings(Settings):
     max_norm_ratio: PositiveFloat = Field(
         10.0, description="a change larger than so many times the lower median of all is refused"
     )
+    max_case_ratio: float = Field(
+        3.0, ge=1, description="a site counts by its cases as so many of the lower median site at most"
+    )
     min_cases: PositiveInt = Field(1, description="training cases that a site needs to take part")
     personal_steps: int = Field(
         0, ge=0, description="steps of each site's own last networks afterwards, on its own data; 0: no personal models"
@@ -95,8 +98,8 @@ class FederatedSettings(Settings):
             raise ValueError(f"training.folds {self.training.folds}: federated needs 1, each site splits its patients")
         if self.training.prior.kind != "regression":
             raise ValueError("training.prior.kind gan: federated needs regression, sites exchange no discriminator")
-        if "prior" not in self.roles and self.training.denoiser.prior_half_width >= 0:
-            raise ValueError(f"roles {list(self.roles)}: these denoisers see a prior's estimate, so add prior")
+        if "prior" not in self.roles:
+            raise ValueError(f"roles {list(self.roles)}: the views start from a prior's estimate, so add prior")
         return self
 
     @model_validator(mode="after")
@@ -160,7 +163,11 @@ class SiteSettings(Settings):
     min_spacing_mm: PositiveFloat = Field(1.0, description="a model grid finer than this is refused")
     min_cases: PositiveInt = Field(10, description="with fewer training cases the site takes no part")
     min_sites: PositiveInt = Field(2, description="a run whose quorum is smaller is refused")
-    require_privacy: bool = Field(False, description="refuse runs without differential privacy")
+    require_privacy: bool = Field(
+        False, description="refuse runs without differential privacy, or with less than the next two say; extra privacy"
+    )
+    max_epsilon: PositiveFloat = Field(10.0, description="require_privacy: epsilon of the whole plan at most")
+    max_delta: float = Field(1e-4, gt=0, lt=1, description="require_privacy: delta of the plan at most")
     personal: bool = Field(True, description="permit personal models, whose gain is reported")
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -193,8 +193,11 @@ def _connected(address: str | None) -> Iterator[Any]:
 
 def _refuse_unreachable(address: str | None) -> None:
     """Ask before Ray does, which tries again for minutes and then ends the process."""
+    given = "RAY_ADDRESS" if address is None else "--ray-address"
     if address is None:
-        return
+        address = os.environ.get("RAY_ADDRESS", "")
+        if address in ("", "auto", "local") or "://" in address:  # no host:port: Ray's own words
+            return
     host, colon, port = address.rpartition(":")
     try:
         if not colon:
@@ -202,6 +205,6 @@ def _refuse_unreachable(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"--ray-address {address}: no Ray cluster answers there ({error}); needed is host:port as told by "
+            f"{given} {address}: no Ray cluster answers there ({error}); needed is host:port as told by "
             "ray start --head"
         ) from error

@@ -12,6 +12,15 @@ from pet_pipeline.configs.federated import ServerUpdate
 from pet_pipeline.federated.exchange import Weights
 
 
+def bounded_shares(cases: Mapping[str, int], most: float) -> dict[str, float]:
+    """What each site counts: its cases, but at most `most` times those of the lower median of these sites.
+
+    Cases are what sites say of themselves, so without a bound one of them could take over the mean.
+    """
+    median = sorted(cases.values())[(len(cases) - 1) // 2]
+    return {site: min(float(number), most * median) for site, number in cases.items()}
+
+
 def mean_change(current: Weights, replies: Mapping[str, Weights], shares: Mapping[str, float]) -> Weights:
     """Mean of (new - current) over the sites, weighted by their shares; float64."""
     total = sum(shares[site] for site in replies)

@@ -11,8 +11,10 @@ from flwr.serverapp import Grid, ServerApp
 
 from pet_pipeline.configs.federated import FederatedSettings
 from pet_pipeline.configs.loading import load
+from pet_pipeline.errors import PetPipelineError
 from pet_pipeline.federated.codec import decode_order, encode_reply
 from pet_pipeline.federated.fleet import GridFleet
+from pet_pipeline.federated.limits import BeyondLimits
 from pet_pipeline.federated.rounds import Coordinator, Report
 from pet_pipeline.federated.site import Site
 from pet_pipeline.types import Ticker
@@ -23,6 +25,9 @@ SITE_FILE = "site-file"
 FOLDER, RESUME, PLAN, PROGRESS = "folder", "resume", "plan.yaml", "progress.log"
 """Keys of a run's configuration; files in its folder: what is to be trained, a line a round."""
 
+REFUSED = "refused or failed; the site's own audit.jsonl and supernode.log say why"
+"""All that a coordinator is told of what went wrong at a site, but for orders beyond its limits."""
+
 log = logging.getLogger(__name__)
 
 client_app = ClientApp()
@@ -31,9 +36,22 @@ server_app = ServerApp()
 
 @client_app.train()  # type: ignore[untyped-decorator]
 def answer(message: Message, context: Context) -> Message:
-    """Do what an order asks, within the limits of the site's own `site.yaml`."""
-    site = Site.load(Path(str(context.node_config[SITE_FILE])), _logged)
-    return Message(encode_reply(site.answer(decode_order(message.content))), reply_to=message)
+    """Do what an order asks, within the limits of the site's own `site.yaml`.
+
+    Flower sends the coordinator the text of whatever is raised here, so the reasons stay in the site's own logs: they
+    may name cases, files and numbers of them.
+
+    Raises:
+        PetPipelineError: the order is beyond the limits, which is told, or anything else went wrong, which is not.
+    """
+    try:
+        site = Site.load(Path(str(context.node_config[SITE_FILE])), _logged)
+        return Message(encode_reply(site.answer(decode_order(message.content))), reply_to=message)
+    except BeyondLimits:
+        raise
+    except Exception:
+        log.exception("refused")
+        raise PetPipelineError(REFUSED) from None
 
 
 @server_app.main()  # type: ignore[untyped-decorator]

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from pydantic import Field
 from pet_pipeline._version import __version__
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.loading import as_yaml, load
-from pet_pipeline.data.files import atomic_path, write_text
+from pet_pipeline.data.files import write_text
+from pet_pipeline.data.limits import VARIABLE as MAX_VOXELS
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated.guard import COMPONENTS
 
@@ -32,12 +34,18 @@ CONNECTION = "coordinator"
 
 RESTART_PAUSE_S = 2.0
 
+GUARDED = ("flwr-clientapp", "flwr-agentapp")
+"""What Flower's node starts by name for a message; which of them is the coordinator's choice."""
+
+REFUSED_AT_A_SITE = ("flwr-connector", "flwr-model", "flwr-serverapp", "flwr-simulation")
+"""What else Flower starts by name for a task; some would run what a bundle brings."""
+
 STOP_S = 15.0
 """How long a process may take to end before it is killed."""
 
 PASSED_ON = (
     "CUDA_VISIBLE_DEVICES", "HOME", "HTTPS_PROXY", "LANG", "LD_LIBRARY_PATH", "MKL_NUM_THREADS", "NO_PROXY",
-    "OMP_NUM_THREADS", "PYTHONPATH", "TMPDIR", "TZ", "USER",
+    "OMP_NUM_THREADS", "PYTHONPATH", "TMPDIR", "TZ", "USER", "https_proxy", "no_proxy", MAX_VOXELS,
 )  # fmt: skip
 """Of the caller's environment, what Flower's processes see."""
 
@@ -48,6 +56,16 @@ class ServerSettings(Settings):
     hosts: tuple[str, ...] = Field(min_length=1, description="names or addresses under which sites reach nginx")
     port: int = Field(443, gt=0, lt=65536, description="that nginx listens on")
     loopback_port: int = Field(18000, gt=0, lt=65536, description="of the SuperLink, on 127.0.0.1 alone")
+
+
+def require_flwr() -> None:
+    """Refuse to go on without Flower and what comes with it.
+
+    Raises:
+        UsageError: the extra is not installed.
+    """
+    if find_spec("flwr") is None:
+        raise UsageError("this needs Flower: pip install 'pet-pipeline[federated]'")
 
 
 def environment(home: Path, path_first: Path | None = None) -> dict[str, str]:
@@ -137,12 +155,17 @@ def site_command(site_file: Path, server: str, ca: Path, key: Path, port: int) -
     ]  # fmt: skip
 
 
-def write_shim(folder: Path) -> Path:
-    """A folder whose `flwr-clientapp` checks every bundle first; to stand first in the node's PATH."""
-    shim = folder / "flwr-clientapp"
-    with atomic_path(shim) as temporary:
-        temporary.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pet_pipeline.federated.guard "$@"\n', "utf-8")
-    shim.chmod(0o755)
+def write_shims(folder: Path) -> Path:
+    """A folder to stand first in a site's PATH: whatever Flower starts there by name is guarded or refused.
+
+    An agent's bundle is guarded like any other, and not only refused: the node then answers, and goes on.
+    """
+    guarded = f'exec "{sys.executable}" -m pet_pipeline.federated.guard "$@"'
+    lines = dict.fromkeys(GUARDED, guarded)
+    for name in REFUSED_AT_A_SITE:
+        lines[name] = f'echo "{name}: refused; a site runs no such task" >&2; exit 1'
+    for name, line in lines.items():
+        write_text(folder / name, f"#!/bin/sh\n{line}\n", mode=0o755)
     return folder
 
 
@@ -198,7 +221,9 @@ def flwr(folder: Path, *arguments: str) -> Any:
 
     Raises:
         PetPipelineError: it failed; the message holds Flower's own words.
+        UsageError: no coordinator's folder, or Flower is not installed.
     """
+    require_flwr()
     read_coordinator(folder)
     done = subprocess.run(
         ["flwr", *arguments, "--format", "json"],

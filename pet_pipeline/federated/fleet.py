@@ -78,5 +78,5 @@ def _answer(message: Message, site: str) -> Reply | Failure:
         return Failure(site, f"{message.error.reason} (code {message.error.code})")
     try:
         return decode_reply(message.content, site)
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever a site sends, it ends no run
         return Failure(site, f"a reply that cannot be read: {type(error).__name__}: {error}")

@@ -1,8 +1,9 @@
 """Starts Flower's ClientApp process at a site, and refuses every bundle that brings code.
 
 A site runs what is installed there, nothing that is sent. Flower's own allow-list (`--trusted-entities`) rejects every
-bundle of the open-source SuperLink, so this stands first in the node's PATH under the name `flwr-clientapp` and checks
-a bundle before Flower unpacks it. It replaces one private name of Flower, hence the exact version in pyproject.toml.
+bundle of the open-source SuperLink, so this stands first in the node's PATH under the names `flwr-clientapp` and
+`flwr-agentapp` and checks a bundle before Flower unpacks it; what else Flower starts by name is refused there
+(`deployment.write_shims`). It replaces one private name of Flower, hence the exact version in pyproject.toml.
 """
 
 import io
@@ -58,7 +59,7 @@ def _table(content: Any, *names: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """`flwr-clientapp`, with the check before the bundle is unpacked."""
+    """`flwr-clientapp`, with the check before the bundle is unpacked; also in place of `flwr-agentapp`."""
     from flwr.supernode.cli import flwr_clientapp
     from flwr.supernode.runtime import run_clientapp
 

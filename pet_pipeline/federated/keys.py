@@ -17,6 +17,8 @@ from pet_pipeline.errors import UsageError
 
 CA_DAYS, SERVER_DAYS = 3650, 825
 
+AUTHORITY_FILES = ("ca.key", "server.key", "superexec.secret", "ca.crt", "server.crt")
+
 LOOPBACK = ("localhost", "127.0.0.1")
 """Always in the server's certificate: nginx and the coordinator's own commands reach the SuperLink there."""
 
@@ -31,7 +33,7 @@ def write_secret(path: Path, content: bytes) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        raise UsageError(f"{path}: is there already; keys are never overwritten, move it away first") from error
+        raise _is_there(path) from error
     with os.fdopen(handle, "wb") as file:
         file.write(content)
 
@@ -42,7 +44,13 @@ def make_authority(folder: Path, hosts: Sequence[str]) -> None:
     Args:
         folder: of the coordinator.
         hosts: names or addresses under which the sites reach the server.
+
+    Raises:
+        UsageError: one of them is there; then none is written.
     """
+    for name in AUTHORITY_FILES:
+        if (folder / name).exists():
+            raise _is_there(folder / name)
     ca_key, key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
     authority = _name("pet-pipeline federated CA")
     ca = (
@@ -101,6 +109,10 @@ def check_public_key(path: Path) -> None:
         raise UsageError(f"{path}: not a public key in OpenSSH format ({error})") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
         raise UsageError(f"{path}: needed is an EC P-384 key, as `federated site keygen` makes it")
+
+
+def _is_there(path: Path) -> UsageError:
+    return UsageError(f"{path}: is there already; keys are never overwritten, move it away first")
 
 
 def _now() -> datetime.datetime:

@@ -67,6 +67,11 @@ def epsilon(settings: PrivacySettings, rounds: int) -> float:
     return float(accountant.get_epsilon(settings.delta))
 
 
+def planned_rounds(settings: FederatedSettings) -> int:
+    """Rounds of the whole plan, all phases together."""
+    return sum(settings.rounds(phase) for phase in range(len(settings.phases)))
+
+
 def check_budget(settings: FederatedSettings) -> float | None:
     """Epsilon of the whole plan; None without privacy.
 
@@ -75,7 +80,7 @@ def check_budget(settings: FederatedSettings) -> float | None:
     """
     if settings.privacy is None:
         return None
-    rounds = sum(settings.rounds(phase) for phase in range(len(settings.phases)))
+    rounds = planned_rounds(settings)
     spent = epsilon(settings.privacy, rounds)
     if spent > settings.privacy.max_epsilon:
         raise UsageError(

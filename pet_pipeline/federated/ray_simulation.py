@@ -5,7 +5,6 @@ loopback, and ends with the run, with all that it started.
 """
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from pet_pipeline.configs.federated import FederatedSettings
 from pet_pipeline.configs.loading import dump
 from pet_pipeline.data.files import write_text
 from pet_pipeline.data.manifest import Manifest
+from pet_pipeline.data.workers import available_cores
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated import privacy, simulation
 from pet_pipeline.federated.apps import FOLDER, PLAN, PROGRESS
@@ -73,7 +73,7 @@ def run(
     """
     if find_spec("ray") is None:
         raise UsageError("--ray needs Ray: pip install 'pet-pipeline[federated,ray]'")
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     if share.cpus > cores:
         raise UsageError(f"{share.cpus} cores for a site; this machine has {cores}")
     privacy.check_budget(plan)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pet_pipeline.configs.federated import FederatedSettings, Role
-from pet_pipeline.configs.loading import load
+from pet_pipeline.data.files import held
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated import aggregation, checks, privacy, state, task
 from pet_pipeline.federated.audit import Audit
@@ -71,19 +71,25 @@ class Coordinator:
         """Go through all phases and rounds, from the last finished round where `resume`.
 
         Raises:
-            UsageError: a run is there and is not to be resumed, or had other settings, or too small a budget.
+            UsageError: a run is there and is not to be resumed, or is at work, or had other settings, or too small a
+                budget.
             PetPipelineError: too few sites appeared in time, or answered usably; the run can be resumed.
         """
+        with held(self.folder / state.FILE):
+            try:
+                return self._run(resume)
+            except Exception as error:
+                kind = "" if isinstance(error, PetPipelineError) else f"{type(error).__name__}: "
+                self._audit.write("stopped", reason=f"{kind}{error}")
+                raise
+
+    def _run(self, resume: bool) -> Outcome:
         planned = privacy.check_budget(self.settings)
         claim(self.folder, self.settings, "federated", resume)
         now = self._begin(resume)
-        try:
-            while not now.done:
-                now = self._next(now)
-                state.save(now, self.folder)
-        except PetPipelineError as error:
-            self._audit.write("stopped", run=now.run, reason=str(error))
-            raise
+        while not now.done:
+            now = self._next(now)
+            state.save(now, self.folder)
         personal = self._personalise(now) if self.settings.personal_steps else {}
         spent = privacy.epsilon(self.settings.privacy, now.aggregates) if self.settings.privacy else None
         model = None if self.settings.keep_local else self._save_model(now)
@@ -99,7 +105,7 @@ class Coordinator:
         Raises:
             UsageError: a run is there already.
         """
-        if (self.folder / "state.json").is_file():
+        if (self.folder / state.FILE).is_file():
             raise UsageError(f"{self.folder}: holds a run already; it cannot take over another's first phase")
         claim(self.folder, self.settings, "federated", resume=True)
         name = f"{self.folder.resolve().name}-{secrets.token_hex(4)}"
@@ -111,7 +117,7 @@ class Coordinator:
         return Audit(self.folder / "audit.jsonl")
 
     def _begin(self, resume: bool) -> State:
-        if resume and (self.folder / "state.json").is_file():
+        if resume and (self.folder / state.FILE).is_file():
             now = state.load(self.folder)
             self._audit.write("resumed", run=now.run, phase=now.phase, round=now.round)
             # A site may have lost its memory meanwhile: preparing again is cheap where it has not.
@@ -208,11 +214,9 @@ class Coordinator:
         weights = now.finished if self._roles(now.phase) != ("prior",) else {}
         order = Order(now.run, "prepare", now.phase, 0, self._resolved(now), weights)
         answers = self._ask(dict.fromkeys(sites, order))
-        known = [(reply.figures.get("residual_scale"), reply.cases) for _, reply in sorted(answers.items())]
-        measured = [(scale, cases) for scale, cases in known if scale is not None]
+        measured = [reply.figures["residual_scale"] for reply in answers.values() if "residual_scale" in reply.figures]
         if measured and now.residual_scale is None:
-            square = sum(cases * scale**2 for scale, cases in measured) / sum(cases for _, cases in measured)
-            now = replace(now, residual_scale=round(square**0.5, 4))
+            now = replace(now, residual_scale=round(float(np.median(measured)), 4))
         return replace(
             now,
             cases={**now.cases, **{site: answers[site].cases for site in sorted(answers)}},
@@ -278,15 +282,15 @@ class Coordinator:
 
     def _scored(self, now: State, replies: Mapping[str, Reply]) -> State:
         """Remember the weights that the sites were sent, if they score higher than any before."""
-        scores, cases = [], []
+        scores = {}
         for site in sorted(replies):
             values = [v for k, v in sorted(replies[site].figures.items()) if k.endswith("/psnr_db")]
             if values:
-                scores.append(float(np.mean(values)))
-                cases.append(now.cases[site])
+                scores[site] = float(np.mean(values))
         if not scores:
             return now
-        mean = float(np.average(scores, weights=cases))
+        shares = aggregation.bounded_shares({site: now.cases[site] for site in scores}, self.settings.max_case_ratio)
+        mean = float(np.average(list(scores.values()), weights=list(shares.values())))
         self._audit.write("score", phase=now.phase, round=now.round, psnr_db=mean)
         if now.best_score is not None and mean <= now.best_score:
             return now
@@ -298,7 +302,8 @@ class Coordinator:
             change = privacy.private_change(now.current, weights, self.settings.privacy, now.seed, now.phase, now.round)
         else:
             equal = self.settings.server.weighting == "equal"
-            shares = {site: 1.0 if equal else float(now.cases[site]) for site in replies}
+            cases = {site: 1 if equal else now.cases[site] for site in replies}
+            shares = aggregation.bounded_shares(cases, self.settings.max_case_ratio)
             change = aggregation.mean_change(now.current, weights, shares)
         current, memory = aggregation.step(self.settings.server, now.current, change, now.memory, now.round)
         return replace(now, round=now.round + 1, current=current, memory=memory, aggregates=now.aggregates + 1)
@@ -322,15 +327,3 @@ class Coordinator:
         )
         save_folder(self.folder / "model", description, task.networks_of(settings, now.finished))
         return self.folder / "model"
-
-
-def read_settings(folder: Path) -> FederatedSettings:
-    """The settings of a run that was begun in `folder`.
-
-    Raises:
-        UsageError: there is none.
-    """
-    path = folder / "settings.yaml"
-    if not path.is_file():
-        raise UsageError(f"{folder}: holds no run (settings.yaml is missing)")
-    return load(FederatedSettings, path)

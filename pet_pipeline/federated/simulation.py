@@ -1,12 +1,15 @@
 """A federation on one machine: every site in this process, one after the other, without Flower."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pet_pipeline.configs.federated import FederatedSettings, SiteSettings
+from pet_pipeline.configs.federated import SITE_NAME, FederatedSettings, SiteSettings
+from pet_pipeline.data.bids_sidecars import DESCRIPTION_FILE
+from pet_pipeline.data.files import write_json
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated.exchange import Failure, Order, Reply
@@ -38,20 +41,30 @@ def assign_data(manifests: Sequence[Manifest], sites: int | None) -> dict[str, M
     """Whose data are whose: one manifest divided among `sites`, or by its own column `site`; several: one a site.
 
     Raises:
-        UsageError: `sites` with several manifests, or two manifests in folders of one name.
+        UsageError: `sites` with several manifests, two manifests in folders of one name, or no plain names.
     """
     if len(manifests) > 1:
         named = {manifest.root.name: manifest for manifest in manifests}
         if sites is not None or len(named) < len(manifests):
             raise UsageError("several --data are one site each, named by their folders: no --sites, and no name twice")
-        return named
+        return _plainly_named(named)
     (manifest,) = manifests
     if sites is not None:
         return divide(manifest, sites)
     names = sorted({case.site for case in manifest.cases})
-    return {
-        name: replace(manifest, cases=tuple(case for case in manifest.cases if case.site == name)) for name in names
-    }
+    return _plainly_named(
+        {name: replace(manifest, cases=tuple(case for case in manifest.cases if case.site == name)) for name in names}
+    )
+
+
+def _plainly_named(manifests: dict[str, Manifest]) -> dict[str, Manifest]:
+    for name, manifest in manifests.items():
+        if not re.fullmatch(SITE_NAME, name):
+            raise UsageError(
+                f"{manifest.root}: a site called {name!r}; needed are plain names (letters, digits, . - _; at most 64 "
+                "long) in column site or of the folders of several --data, or --sites N"
+            )
+    return manifests
 
 
 def divide(manifest: Manifest, sites: int) -> dict[str, Manifest]:
@@ -93,6 +106,8 @@ def site_settings(
     for name, manifest in manifests.items():
         root = folder / name
         root.mkdir(parents=True, exist_ok=True)
+        if manifest.simulated:
+            write_json(root / DESCRIPTION_FILE, {"Simulated": True})
         manifest.save(root / "manifest.tsv")
         made[name] = SiteSettings(
             name=name,

@@ -13,12 +13,15 @@ from pet_pipeline.errors import UsageError
 from pet_pipeline.federated import task
 from pet_pipeline.federated.audit import Audit
 from pet_pipeline.federated.exchange import SIMULATED, Order, Reply, Weights, byte_count, digest
-from pet_pipeline.federated.limits import check_limits
+from pet_pipeline.federated.limits import BeyondLimits, check_limits
 from pet_pipeline.federated.privacy import clipped
 from pet_pipeline.models.devices import Compute, choose
 from pet_pipeline.models.memory import keep_freed_memory
 from pet_pipeline.models.weights import save_folder
 from pet_pipeline.training.session import Progress
+
+LOCAL = "local"
+"""Folder in that of a run: what stays at the site by `keep_local`, a file a leg."""
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ class Site:
         """Do what is asked, if the site's limits permit it.
 
         Raises:
-            UsageError: they do not, or the data are too few; the message says which limit.
+            BeyondLimits: they do not, or the data are too few; the message says which limit.
         """
         audit = Audit(self.settings.work / "audit.jsonl")
         facts = {"order": order.name, "received_sha256": order.basis, "received_arrays": len(order.weights)}
@@ -99,7 +102,9 @@ class Site:
         data = self._data[order.run]
         needed = max(order.settings.min_cases, self.settings.min_cases)
         if (found := self._cases(order, data)) < needed:
-            raise UsageError(f"{self.settings.name}: {found} training cases, needed are {needed} (min_cases)")
+            told = f"{self.settings.name}: {found} training cases, needed are {needed} (min_cases)"
+            # With privacy the number of cases stays at the site, in a refusal as well.
+            raise BeyondLimits(told) if order.settings.privacy is None else UsageError(told)
         return data
 
     @staticmethod
@@ -107,20 +112,24 @@ class Site:
         return min(len(data.learnt(role)) for role in order.settings.phases[order.phase])
 
     def _prepare(
-        self, order: Order, data: task.LocalData, compute: Compute, _folder: Path
+        self, order: Order, data: task.LocalData, compute: Compute, folder: Path
     ) -> tuple[Weights, dict[str, float]]:
         """Before a phase: the views' cases get the estimates of the prior that was learnt together."""
         simulated = {SIMULATED: float(Manifest.load(self.settings.manifest).simulated)}
         if not order.weights:
             return {}, simulated
-        scale = task.estimate_prior(order.settings, order.weights, data, compute, self.progress)
+        weights = {**task.read_weights(last_kept(folder)), **order.weights}
+        scale = task.estimate_prior(order.settings, weights, data, compute, self.progress)
         return {}, {**simulated, "residual_scale": scale}
 
     def _train(
         self, order: Order, data: task.LocalData, compute: Compute, folder: Path
     ) -> tuple[Weights, dict[str, float]]:
         settings = order.settings
-        begin = {**task.read_weights(folder / "local.safetensors"), **order.weights}
+        own = folder / LOCAL / f"{order.phase}-{order.round:06d}.safetensors"
+        previous = last_kept(folder, before=own)
+        local = task.read_weights(previous)
+        begin = {**local, **order.weights}
         figures = self._scores(order, begin, data, compute) if order.score else {}
         first = order.round * settings.local_steps
         last = min(first + settings.local_steps, settings.steps(order.phase))
@@ -143,7 +152,10 @@ class Site:
         sent = task.shared(settings, weights)
         if sent.keys() != weights.keys():
             kept = {name: array for name, array in weights.items() if name not in sent}
-            task.write_weights(folder / "local.safetensors", kept)
+            task.write_weights(own, {**local, **kept})
+            for old in own.parent.iterdir():
+                if old not in (own, previous):  # the same order may come again, and begins where this one did
+                    old.unlink()
         if settings.privacy is not None:
             change = {name: array - order.weights[name] for name, array in sent.items()}
             short = clipped(change, settings.privacy.clip_norm)
@@ -153,7 +165,7 @@ class Site:
     def _evaluate(
         self, order: Order, data: task.LocalData, compute: Compute, folder: Path
     ) -> tuple[Weights, dict[str, float]]:
-        weights = {**task.read_weights(folder / "local.safetensors"), **order.weights}
+        weights = {**task.read_weights(last_kept(folder)), **order.weights}
         return {}, self._scores(order, weights, data, compute)
 
     def _personalise(
@@ -161,7 +173,7 @@ class Site:
     ) -> tuple[Weights, dict[str, float]]:
         """Fine-tune the last phase's networks and keep the model here; only the gain is told."""
         settings = order.settings
-        weights = {**task.read_weights(folder / "local.safetensors"), **order.weights}
+        weights = {**task.read_weights(last_kept(folder)), **order.weights}
         figures = {f"before/{k}": v for k, v in self._scores(order, weights, data, compute).items()}
         place = folder / "legs" / f"personal-{order.basis[:12]}"
         task.forget_legs(place.parent, keep=place)
@@ -191,6 +203,15 @@ class Site:
         for role in order.settings.phases[order.phase]:
             figures |= task.score(order.settings, role, weights, data, compute)
         return figures
+
+
+def last_kept(folder: Path, before: Path | None = None) -> Path:
+    """The file of the layers that stayed at the site after the last leg of a run, or the last one before another's.
+
+    Each leg's file holds the layers of the phases before as well. A file that does not exist where there is none.
+    """
+    files = sorted(path for path in (folder / LOCAL).glob("[0-9]*.safetensors") if before is None or path < before)
+    return files[-1] if files else folder / LOCAL / "none"
 
 
 def read_site(path: Path) -> SiteSettings:

@@ -54,6 +54,9 @@ class State:
     done: bool = False
 
 
+FILE = "state.json"
+"""Held by whoever runs the run."""
+
 ARRAYS = ("current", "best", "memory", "finished")
 
 
@@ -63,7 +66,7 @@ def save(state: State, folder: Path) -> None:
     name = f"weights-{digest(arrays)[:16]}.safetensors"
     write_weights(folder / name, arrays)
     facts = {one.name: getattr(state, one.name) for one in fields(state) if one.name not in ARRAYS}
-    write_json(folder / "state.json", {**facts, "weights": name}, mode=0o600)  # holds the seed of the noise
+    write_json(folder / FILE, {**facts, "weights": name}, mode=0o600)  # holds the seed of the noise
     for old in folder.glob("weights-*.safetensors"):
         if old.name != name:
             old.unlink()
@@ -75,7 +78,7 @@ def load(folder: Path) -> State:
     Raises:
         UsageError: there is nothing, or the weights are not those that the state names.
     """
-    path = folder / "state.json"
+    path = folder / FILE
     if not path.is_file():
         raise UsageError(f"{folder}: holds no run to resume; start it without --resume")
     try:

@@ -1,7 +1,6 @@
 """What this machine has for the work, and what to do about what is missing."""
 
 import importlib.util
-import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from pet_pipeline._version import __version__
+from pet_pipeline.data.workers import available_cores
 from pet_pipeline.errors import PetPipelineError
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
 from pet_pipeline.models import devices, memory
@@ -88,7 +88,7 @@ def survey() -> Environment:
         extras=extras,
         devices=tuple(devices.describe(device) for device in (cpu, *gpus)),
         cpu_features=tuple(name for name in CPU_FEATURES if name in devices.cpu_features()),
-        threads=(torch.get_num_threads(), _processors()),
+        threads=(torch.get_num_threads(), available_cores()),
         free_mb=free,
         models=models,
         used={
@@ -132,9 +132,3 @@ def _advice(
         lines.append(f"{available:.0f} MB of memory free: close other programs or use --batch-slices 1")
     lines += [f"{extra}: pip install 'pet-pipeline[{extra}]'" for extra, there in extras.items() if not there]
     return tuple(lines)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

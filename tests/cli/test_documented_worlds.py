@@ -94,7 +94,7 @@ def without_flower(monkeypatch: pytest.MonkeyPatch) -> None:
             folder = re.search(r'folder="([^"]+)"', command[-3])
             assert folder is not None, command
             Audit(Path(folder[1]) / "audit.jsonl").write("round", round=0, sites=["hospital-a"])
-        return subprocess.CompletedProcess(command, 0, '{"success": true, "run-id": "7"}', "")
+        return subprocess.CompletedProcess(command, 0, '{"success": true, "run-id": "7", "node-id": 8}', "")
 
     monkeypatch.setattr(deployment, "supervise", supervise)
     monkeypatch.setattr(deployment.subprocess, "run", flwr)

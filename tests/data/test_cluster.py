@@ -134,3 +134,12 @@ def test_an_address_where_nothing_answers_is_refused_at_once(address: str) -> No
     pytest.importorskip("ray")
     with pytest.raises(UsageError, match=f"--ray-address {address}: no Ray cluster answers"):
         next(Cluster(address).spread(lambda: abs, [1]))
+
+
+def test_an_address_in_the_environment_where_nothing_answers_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UsageError, match=r"RAY_ADDRESS 127.0.0.1:1: no Ray cluster answers"):
+        next(Cluster().spread(lambda: abs, [1]))

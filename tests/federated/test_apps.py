@@ -10,7 +10,7 @@ pytest.importorskip("flwr")
 
 import httpx
 import yaml
-from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -109,6 +109,39 @@ def test_a_refusal_comes_back_as_the_failure_of_its_site(site_files: dict[str, P
     assert absent == Failure("site-c", "is not connected")
 
 
+def test_what_goes_wrong_at_a_site_is_told_there_and_names_nobody_to_the_coordinator(
+    site_files: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet = GridFleet(LocalGrid(site_files))
+    fleet.present()
+    name, folder = "Mueller_Hans_1956", site_files["site-a"].parent
+    manifest = folder / "manifest.tsv"
+    manifest.write_text(manifest.read_text().replace("p0_input.nii.gz", f"{name}/p0_input.nii.gz"))
+    order = Order("run-1", "prepare", 0, 0, settings("roles=[prior]"))
+    assert list(fleet.ask({"site-a": order}, 10.0)) == [Failure("site-a", f"{apps.REFUSED} (code 2)")]
+    (line,) = read_audit(folder / "work" / "audit.jsonl")
+    assert (line["event"], name in line["reason"]) == ("refused", True)
+    assert name in caplog.text
+    site_files["site-b"].write_text(f"name: site-b\nmanifest: {name}/manifest.tsv\nunknown: {name}\n")
+    assert list(fleet.ask({"site-b": order}, 10.0)) == [Failure("site-b", f"{apps.REFUSED} (code 2)")]
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_too_few_cases_are_counted_to_the_coordinator_only_without_privacy(
+    private: bool, site_files: dict[str, Path]
+) -> None:
+    content = yaml.safe_load(site_files["site-b"].read_text())
+    site_files["site-b"].write_text(yaml.safe_dump({**content, "min_cases": 7}))
+    fleet = GridFleet(LocalGrid(site_files))
+    fleet.present()
+    privacy = ("server.weighting=equal", "privacy={clip_norm: 0.1, noise_multiplier: 5.0, max_epsilon: 50.0}")
+    order = Order("run-1", "prepare", 0, 0, settings("roles=[prior]", *(privacy if private else ())))
+    (answer,) = fleet.ask({"site-b": order}, 10.0)
+    assert isinstance(answer, Failure)
+    told = apps.REFUSED if private else "site-b: 2 training cases, needed are 7 (min_cases)"
+    assert answer.reason == f"{told} (code 2)"
+
+
 def test_what_cannot_be_read_and_silence_are_no_replies(site_files: dict[str, Path]) -> None:
     grid = LocalGrid(site_files)
     fleet = GridFleet(grid)
@@ -120,6 +153,15 @@ def test_what_cannot_be_read_and_silence_are_no_replies(site_files: dict[str, Pa
     (answer,) = fleet.ask({"site-a": order}, 10.0)
     assert isinstance(answer, Failure)
     assert "cannot be read" in answer.reason
+    numbers = ConfigRecord(
+        {"order": "x", "basis": "x", "cases": float("inf"), "figures": '{"loss": 1%s}' % ("0" * 400)}
+    )
+    grid.pull_messages = lambda ids: [
+        Message(RecordDict({"facts": numbers, "arrays": ArrayRecord({})}), reply_to=_asked(grid, one)) for one in ids
+    ]
+    (answer,) = fleet.ask({"site-a": order}, 10.0)
+    assert isinstance(answer, Failure)
+    assert "OverflowError" in answer.reason
     grid.pull_messages = lambda ids: []
     assert list(fleet.ask({"site-a": order}, 0.1)) == []
 

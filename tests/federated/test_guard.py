@@ -1,7 +1,10 @@
 """What a site accepts as a bundle, and what keys and certificates are worth."""
 
 import io
+import shutil
 import ssl
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -48,6 +51,7 @@ def test_a_bundle_with_another_file_is_refused(name: str, project: str) -> None:
         ("pet_pipeline.federated.apps:client_app", "os:system", "components"),
         ('version = "', 'dependencies = ["evil"]\nversion = "', "asks for packages"),
         ("[project]", "[project", "cannot be read"),
+        ("clientapp = ", 'agentapp = "pet_pipeline.federated.apps:client_app"\nclientapp = ', "components"),
     ],
 )
 def test_a_bundle_that_names_another_app_is_refused(old: str, new: str, reason: str, project: str) -> None:
@@ -68,6 +72,23 @@ def test_the_guard_stands_where_flower_unpacks_a_bundle() -> None:
     assert run_clientapp.install_from_fab.__module__ == "flwr.cli.install"
 
 
+def test_a_site_starts_no_task_of_flowers_unguarded(tmp_path: Path) -> None:
+    from flwr.supercore.constant import TASK_TYPE_TO_COMMAND
+
+    env = deployment.environment(tmp_path / "flwr", deployment.write_shims(tmp_path / "shim"))
+    for command in TASK_TYPE_TO_COMMAND.values():
+        shim = shutil.which(command, path=env["PATH"])
+        assert shim == str(tmp_path / "shim" / command), f"{command} of Flower would be started at a site"
+        if command in ("flwr-clientapp", "flwr-agentapp"):
+            assert "pet_pipeline.federated.guard" in Path(shim).read_text()
+            continue
+        done = subprocess.run([command, "--token", "x"], env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"{command}: refused; a site runs no such task\n"
+    server = deployment.environment(tmp_path / "flwr")
+    assert shutil.which("flwr-serverapp", path=server["PATH"]) == str(Path(sys.executable).parent / "flwr-serverapp")
+
+
 def test_the_authority_signs_the_server_for_its_hosts_and_loopback(tmp_path: Path) -> None:
     keys.make_authority(tmp_path, ["fed.example.org", "192.0.2.7"])
     ca, server = (x509.load_pem_x509_certificate((tmp_path / f"{name}.crt").read_bytes()) for name in ("ca", "server"))
@@ -80,8 +101,13 @@ def test_the_authority_signs_the_server_for_its_hosts_and_loopback(tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir() if path.stat().st_mode & 0o077 == 0} == {
         "ca.key", "server.key", "superexec.secret",
     }  # fmt: skip
-    with pytest.raises(UsageError, match="never overwritten"):
-        keys.make_authority(tmp_path, ["fed.example.org"])
+    for away in keys.AUTHORITY_FILES:
+        (tmp_path / away).rename(tmp_path / "away")
+        before = sorted(path.name for path in tmp_path.iterdir())
+        with pytest.raises(UsageError, match="never overwritten"):
+            keys.make_authority(tmp_path, ["fed.example.org"])
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+        (tmp_path / "away").rename(tmp_path / away)
 
 
 def test_only_a_public_key_of_the_right_kind_is_approved(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_three_sites_on_ray_learn_bit_for_bit_the_model_of_one_process(
     results = {}
     for name, ray in (("one", False), ("ray", True)):
         plan = [*SMALL, "roles=[prior]", "wait_s=300", "personal_steps=2", "training.device=cpu"]
-        simulate(tmp_path / name, data, None, "tiny-federated", plan, False, 1, ray, 1, 0.0, True)
+        simulate(tmp_path / name, data, None, "tiny-federated", plan, False, 1, ray, None, None, True)
         said = capsys.readouterr()
         results[name] = json.loads(said.out)
         for site in COHORTS:

@@ -12,7 +12,7 @@ from sphere_cohort import settings
 from pet_pipeline.configs.federated import FederatedSettings
 from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated import privacy
-from pet_pipeline.federated.audit import read_audit
+from pet_pipeline.federated.audit import Audit, read_audit
 from pet_pipeline.federated.exchange import Failure, Order, Reply, digest
 from pet_pipeline.federated.rounds import Coordinator
 from pet_pipeline.models.weights import load_folder
@@ -30,10 +30,11 @@ def honest(site: str, order: Order) -> Iterable[Reply | Failure]:
             for name, array in sorted(order.weights.items())
         }
     figures = {"residual_scale": 0.25} if order.kind == "prepare" and order.weights else {}
-    if order.kind == "evaluate" or order.score:
-        figures |= {"prior/psnr_db": 30.0 - order.round}
+    (role,) = order.settings.phases[order.phase]
+    if order.kind == "evaluate" or (order.kind == "train" and order.score):
+        figures |= {f"{role}/psnr_db": 30.0 - order.round}
     if order.kind == "personalise":
-        figures = {"before/axial/psnr_db": 1.0, "after/axial/psnr_db": 2.0}
+        figures = {f"{when}/{role}/{name}": 1.0 for when in ("before", "after") for name in ("psnr_db", "nmse")}
     yield Reply(site, order.name, digest(order.weights), new, 4, figures)
 
 
@@ -74,6 +75,16 @@ def with_array(change: Callable[[np.ndarray], np.ndarray]) -> Answer:
     return bad(lambda r: replace(r, weights={**r.weights, first(r): change(r.weights[first(r)])}))
 
 
+def told(**figures: float) -> Answer:
+    def answer(site: str, order: Order) -> Iterable[Reply | Failure]:
+        for reply in honest(site, order):
+            (role,) = order.settings.phases[order.phase]
+            more = {f"{role}/{name}": value for name, value in figures.items()}
+            yield replace(reply, figures={**reply.figures, **more}) if order.kind == "train" else reply
+
+    return answer
+
+
 BAD = {
     "NaN": (with_array(lambda a: np.full_like(a, np.nan)), "not finite"),
     "wrong shape": (with_array(lambda a: a[..., None]), "expected is float32"),
@@ -85,8 +96,11 @@ BAD = {
     "an older answer": (bad(lambda r: replace(r, order="run/0/0/prepare")), "asked was"),
     "a replayed answer": (bad(lambda r: replace(r, basis="0" * 64)), "other weights than it was sent"),
     "another site's name": (bad(lambda r: replace(r, site="site-x")), "was not asked"),
-    "a figure that is not a number": (bad(lambda r: replace(r, figures={"loss": float("nan")})), "finite numbers"),
+    "a figure that is not a number": (told(loss=float("nan")), "finite numbers"),
+    "a figure beyond all reason": (told(loss=1e30), "plausible is -1e+06 to 1e+06"),
+    "a figure of its own": (told(beauty=1.0), "figures that were not asked for (1, e.g. 'prior/beauty')"),
     "too few cases": (bad(lambda r: replace(r, cases=0)), "training cases"),
+    "more cases than people": (bad(lambda r: replace(r, cases=10**15)), "training cases, needed are 1 to 1000000"),
 }
 
 
@@ -106,6 +120,67 @@ def test_a_bad_answer_is_left_out_and_written_down(tmp_path: Path) -> None:
         found = load_folder(folder / "model").description.networks
         assert {role: one.sha256 for role, one in found.items()} == {r: one.sha256 for r, one in expected.items()}
         assert reason in json.dumps(read_audit(folder / "audit.jsonl"))
+
+
+def prepared(**changes: object) -> Answer:
+    """An honest site but for what it says when it is prepared."""
+
+    def answer(site: str, order: Order) -> Iterable[Reply | Failure]:
+        for reply in honest(site, order):
+            yield replace(reply, **changes) if order.kind == "prepare" and order.weights else reply
+
+    return answer
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-5, 1e200])
+def test_a_residual_scale_beyond_all_reason_is_not_taken(scale: float, tmp_path: Path) -> None:
+    sites = {"site-a": honest, "site-b": honest, "site-c": prepared(figures={"residual_scale": scale})}
+    run(tmp_path / "run", sites)
+    assert load_folder(tmp_path / "run" / "model").description.diffusion.residual_scale == 0.25
+    assert "residual_scale" in (tmp_path / "run" / "audit.jsonl").read_text()
+
+
+def test_one_site_does_not_move_the_residual_scale_of_others(tmp_path: Path) -> None:
+    sites = {"site-a": honest, "site-b": honest, "site-c": prepared(figures={"residual_scale": 99.0}, cases=1000)}
+    run(tmp_path / "run", sites)
+    assert load_folder(tmp_path / "run" / "model").description.diffusion.residual_scale == 0.25
+
+
+def test_a_score_that_nobody_asked_for_is_refused(tmp_path: Path) -> None:
+    sites = {"site-a": honest, "site-b": honest, "site-c": told(psnr_db=99.0)}
+    run(tmp_path / "run", sites, settings("score_every=100"))
+    events = read_audit(tmp_path / "run" / "audit.jsonl")
+    assert {tuple(line["sites"]) for line in events if line["event"] == "round"} == {("site-a", "site-b")}
+    assert all(line["psnr_db"] < 31 for line in events if line["event"] == "score")
+
+
+def test_half_a_table_of_gains_is_refused(tmp_path: Path) -> None:
+    def half(site: str, order: Order) -> Iterable[Reply | Failure]:
+        for reply in honest(site, order):
+            personal = order.kind == "personalise"
+            yield replace(reply, figures={"before/axial/psnr_db": 1.0}) if personal else reply
+
+    plan = settings("personal_steps=1")
+    outcome = Coordinator(plan, FakeFleet({"site-a": honest, "site-b": half}), tmp_path / "run", poll_s=0.01).run()
+    assert set(outcome.personal) == {"site-a"}
+
+
+def test_a_site_counts_by_its_cases_up_to_a_bound(tmp_path: Path) -> None:
+    def many(cases: int) -> Answer:
+        def answer(site: str, order: Order) -> Iterable[Reply | Failure]:
+            yield from (replace(reply, cases=cases) for reply in honest(site, order))
+
+        return answer
+
+    plan = settings("roles=[prior]", "max_case_ratio=3", "score_every=100")
+    weights = [
+        Coordinator(plan, FakeFleet({"site-a": honest, "site-b": honest, "site-c": many(cases)}), tmp_path / str(cases),
+                    poll_s=0.01).run().weights
+        for cases in (11, 12, 13, 1_000_000)
+    ]  # fmt: skip
+    digests = [digest(one) for one in weights]
+    assert digests[0] != digests[1]
+    assert digests[1] == digests[2] == digests[3]  # 12 are three times the 4 of the others
 
 
 def test_a_second_answer_does_not_count(tmp_path: Path) -> None:
@@ -182,6 +257,49 @@ def test_too_few_sites_end_the_run_and_more_let_it_go_on(tmp_path: Path) -> None
     fleet.away.clear()
     coordinator.run(resume=True)
     assert (tmp_path / "run" / "model" / "model.yaml").is_file()
+
+
+def test_a_run_at_work_is_not_begun_a_second_time(tmp_path: Path) -> None:
+    inner: list[Exception] = []
+
+    def impatient(site: str, order: Order) -> Iterable[Reply | Failure]:
+        if not inner:
+            with pytest.raises(UsageError, match="another run is making it") as refused:
+                Coordinator(settings(), FakeFleet({}), tmp_path / "run", poll_s=0.01).run(resume=True)
+            inner.append(refused.value)
+        return honest(site, order)
+
+    run(tmp_path / "run", {"site-a": impatient, "site-b": honest})
+    events = [line["event"] for line in read_audit(tmp_path / "run" / "audit.jsonl")]
+    assert inner
+    assert "stopped" not in events
+    assert "resumed" not in events
+
+
+@pytest.mark.parametrize("kind", ["prepare", "train", "personalise"])
+def test_why_a_run_ended_is_written_down_whatever_it_was(kind: str, tmp_path: Path) -> None:
+    def broken(site: str, order: Order) -> Iterable[Reply | Failure]:
+        if order.kind == kind:
+            raise OSError(28, "No space left on device")
+        return honest(site, order)
+
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path / "run", {"site-a": broken, "site-b": honest}, settings("personal_steps=1"))
+    last = read_audit(tmp_path / "run" / "audit.jsonl")[-1]
+    assert (last["event"], last["reason"]) == ("stopped", "OSError: [Errno 28] No space left on device")
+
+
+def test_a_line_that_a_crash_cut_off_costs_that_line_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    audit = Audit(tmp_path / "audit.jsonl")
+    audit.write("one")
+    with audit.path.open("ab") as file:
+        file.write(b'{"time": "2026-11-30T0\xc3')
+    assert [line["event"] for line in read_audit(audit.path)] == ["one"]
+    assert not caplog.text
+    audit.write("two")
+    audit.write("three")
+    assert [line["event"] for line in read_audit(audit.path)] == ["one", "two", "three"]
+    assert "lines that cannot be read are left out: 1" in caplog.text
 
 
 def test_no_quorum_of_usable_answers_stops_the_run_after_its_attempts(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,8 @@ from pet_pipeline.errors import UsageError
 from pet_pipeline.federated import task
 from pet_pipeline.federated.audit import read_audit
 from pet_pipeline.federated.exchange import Order, Reply
-from pet_pipeline.federated.limits import batch_values
-from pet_pipeline.federated.site import Site, preview
+from pet_pipeline.federated.limits import BeyondLimits, batch_values, check_limits
+from pet_pipeline.federated.site import Site, last_kept, preview
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.devices import choose
 
@@ -108,17 +110,59 @@ def test_layers_kept_at_the_site_are_not_sent_and_are_used_again(manifest_file: 
     order = train_order(0, *changes)
     reply = site.answer(order)
     everything = task.start_weights(order.settings, "prior")
-    kept = task.read_weights(tmp_path / "run-1" / "local.safetensors")
+    kept = task.read_weights(last_kept(tmp_path / "run-1"))
     assert kept
     assert not (kept.keys() & reply.weights.keys())
     assert kept.keys() | reply.weights.keys() == everything.keys()
     site.answer(train_order(1, *changes))
-    assert any((task.read_weights(tmp_path / "run-1" / "local.safetensors")[k] != kept[k]).any() for k in kept)
+    assert any((task.read_weights(last_kept(tmp_path / "run-1"))[k] != kept[k]).any() for k in kept)
+
+
+def test_an_order_asked_again_begins_from_the_layers_that_it_began_from(manifest_file: Path, tmp_path: Path) -> None:
+    changes = ("keep_local=['prior/encoder*']", "personal_steps=1", "training.prior_optimiser.steps=6")
+    orders = [train_order(number, *changes) for number in range(3)]
+    work = tmp_path / "run-1"
+    first = [make_site(manifest_file, tmp_path).answer(order) for order in orders]
+    kept = task.read_weights(last_kept(work))
+    assert_same(make_site(manifest_file, tmp_path).answer(orders[-1]), first[-1])
+    shutil.rmtree(work / "legs")  # trains anew, where the checkpoint would only be read again
+    assert_same(make_site(manifest_file, tmp_path).answer(orders[-1]), first[-1])
+    again = task.read_weights(last_kept(work))
+    assert kept.keys() == again.keys()
+    assert all((kept[name] == again[name]).all() for name in kept)
+    assert len(list((work / "local").iterdir())) == 2
+
+
+def test_layers_of_the_prior_that_stayed_at_the_site_are_in_its_estimates_and_its_model(
+    manifest_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[task.Weights] = []
+    estimate, networks = task.estimate_prior, task.networks_of
+    monkeypatch.setattr(task, "estimate_prior", lambda plan, w, *rest: used.append(w) or estimate(plan, w, *rest))
+    monkeypatch.setattr(task, "networks_of", lambda plan, w: used.append(w) or networks(plan, w))
+    plan = settings("keep_local=['*/encoder*', '*norm*']", "personal_steps=1", "training.diffusion.residual_scale=0.3")
+    site = make_site(manifest_file, tmp_path)
+    prior, axial = (task.shared(plan, task.start_weights(plan, role)) for role in ("prior", "axial"))
+    site.answer(Order("run-1", "train", 0, 0, plan, prior))
+    kept = task.read_weights(last_kept(tmp_path / "run-1"))
+    site.answer(Order("run-1", "prepare", 1, 0, plan, prior))
+    site.answer(Order("run-1", "train", 1, 0, plan, axial))
+    site.answer(Order("run-1", "personalise", 1, 1, plan, {**prior, **axial}))
+    assert kept
+    assert len(used) == 2
+    assert all((weights[name] == array).all() for weights in used for name, array in kept.items())
 
 
 def test_layers_kept_at_the_site_need_a_model_of_its_own() -> None:
     with pytest.raises(UsageError, match="keep_local needs personal_steps"):
         settings("keep_local=['*norm*']", "personal_steps=0")
+
+
+def test_views_without_a_prior_are_refused_since_they_could_not_be_scored() -> None:
+    unaware = ("training.denoiser.prior_half_width=-1", "training.denoiser.residual_on_prior=false")
+    assert settings("roles=[prior,axial]", *unaware).views == ("axial",)
+    with pytest.raises(UsageError, match="start from a prior's estimate, so add prior"):
+        settings("roles=[axial]", *unaware)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +211,52 @@ def test_settings_that_would_exhaust_the_machine_are_refused_before_anything_is_
     assert "\n" not in str(refused.value)
     (line,) = read_audit(tmp_path / "audit.jsonl")
     assert told in line["reason"]
+
+
+def private_order(**privacy: float) -> Order:
+    given = {"clip_norm": 1.0, "noise_multiplier": 4.0, "max_epsilon": 1e300, **privacy}
+    plan = settings("roles=[prior]", "server.weighting=equal", f"privacy={json.dumps(given)}")
+    return Order("run-1", "train", 0, 0, plan, task.start_weights(plan, "prior"))
+
+
+@pytest.mark.parametrize(
+    ("privacy", "limits", "told"),
+    [
+        ({"clip_norm": 1e9, "noise_multiplier": 1e-9, "delta": 0.999}, {}, "permits max_delta=0.0001"),
+        ({"clip_norm": 1e9, "noise_multiplier": 1e-9}, {}, "permits max_epsilon=10.0"),
+        ({"noise_multiplier": 0.4}, {}, "permits max_epsilon=10.0"),
+        ({}, {"max_epsilon": 0.5}, "permits max_epsilon=0.5"),
+        ({"delta": 1e-6}, {"max_delta": 1e-7}, "permits max_delta=1e-07"),
+        ({}, {}, None),
+        ({"noise_multiplier": 0.4}, {"max_epsilon": 100.0}, None),
+    ],
+)
+def test_privacy_that_is_none_is_refused_where_it_is_required(
+    privacy: dict[str, float], limits: dict[str, float], told: str | None, manifest_file: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("dp_accounting")
+    site = SiteSettings(name="site-a", manifest=manifest_file, require_privacy=True, **limits)
+    if told is None:
+        check_limits(private_order(**privacy), site)
+        return
+    with pytest.raises(BeyondLimits, match=re.escape(told)):
+        check_limits(private_order(**privacy), site)
+    check_limits(private_order(**privacy), site.model_copy(update={"require_privacy": False}))
+
+
+def test_without_an_accountant_required_privacy_is_refused_by_the_name_of_the_extra(
+    manifest_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    site = SiteSettings(name="site-a", manifest=manifest_file, require_privacy=True)
+    with pytest.raises(UsageError, match=r"pet-pipeline\[federated,privacy\]"):
+        check_limits(private_order(), site)
+
+
+def test_more_rounds_than_the_plan_has_are_refused(manifest_file: Path, tmp_path: Path) -> None:
+    for number in (-1, 2):
+        with pytest.raises(BeyondLimits, match="the plan has 2 of this phase"):
+            make_site(manifest_file, tmp_path).answer(train_order(number))
 
 
 def test_parameters_are_counted_as_the_networks_have_them() -> None:

@@ -1,10 +1,11 @@
 """Strangers, impostors, hostile sites and a killed server, over real TLS: refused or survived, and written down."""
 
+import hashlib
 import json
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,20 @@ pytest.importorskip("flwr")
 
 import httpx
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.cli.build import build_fab_from_disk
+from flwr.cli.flower_config import read_superlink_connection
+from flwr.cli.utils import init_http_client_from_connection
+from flwr.common.serde import fab_to_proto
+from flwr.proto.control_pb2 import StartRunRequest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
+from flwr.supercore.fab import Fab
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from impostor import SentTwice, impostors
 
 from pet_pipeline.cli import federated_coordinator
+from pet_pipeline.errors import UsageError
 from pet_pipeline.federated import deployment as processes
 from pet_pipeline.federated import keys, simulation
 from pet_pipeline.federated.audit import read_audit
@@ -138,6 +146,12 @@ def test_strangers_wrong_certificates_and_plain_http_are_refused(tmp_path: Path)
         for answer in as_stranger(here.public_port, stranger):
             assert answer.status_code == 412, answer.text  # neither registers itself nor is let in
         assert "No SuperNode found with the given public key" in log_of(here.folder, "superlink")
+        left = here.add_key("left", tmp_path / "data" / "manifest.tsv")
+        with impostors(here.public_port, {"left": left}, {}):
+            pass  # is let in
+        federated_coordinator.forget(here.folder, "left")
+        for answer in as_stranger(here.public_port, left):
+            assert answer.status_code == 412, answer.text
         if NGINX:
             assert "400" in first_line(here.public_port, None, call.format("fleet/pull-messages"))
             assert "403" in first_line(here.public_port, ca, call.format("control/list-runs"))
@@ -209,6 +223,47 @@ def test_what_does_not_belong_there_is_refused_and_written_down(here: Deployment
         assert "bundle with evil.py; permitted is pyproject.toml alone" in log_of(here.folder.parent / name)
 
 
+def agent_bundle(folder: Path, marker: Path) -> Path:
+    """A bundle of the kind that Flower hands to `flwr-agentapp`; wherever it is imported, it says so."""
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(
+        '[project]\nname = "agent"\nversion = "1"\n[tool.flwr.app]\npublisher = "evil"\n'
+        '[tool.flwr.app.components]\nagentapp = "agent:app"\n'
+    )
+    (folder / "agent.py").write_text(
+        "import json, os, pathlib\nfrom flwr.agentapp import AgentApp\napp = AgentApp()\n"
+        f"with pathlib.Path({str(marker)!r}).open('a') as file:\n    file.write(os.environ['FLWR_HOME'] + chr(10))\n"
+        "@app.main()\ndef main(agent, context):\n"
+        "    def grid(name, **arguments):\n"
+        "        called = {'name': name, 'call_id': name, 'arguments': arguments}\n"
+        "        return json.loads(agent.grid.call(called)['output'])\n"
+        "    nodes = grid('get_nodes')['nodes']\n"
+        "    asked = [{'dst_node_id': node['id'], 'payload': 'x', 'reply_to_message_id': None} for node in nodes]\n"
+        "    sent = grid('push_messages', messages=asked)['results']\n"
+        "    grid('pull_messages', message_ids=[one['message_id'] for one in sent], timeout=120)\n"
+    )
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_an_agents_bundle_is_unpacked_at_no_site(
+    here: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "imported"
+    content = build_fab_from_disk(agent_bundle(tmp_path / "agent", marker))
+    fab = fab_to_proto(Fab(hashlib.sha256(content).hexdigest(), content, {}))
+    sites = [here.folder.parent / name for name in COHORTS]
+    wait_for("both sites", lambda: all("SuperNode ID" in log_of(site) for site in sites))
+    for name, value in processes.environment(here.folder / "flwr").items():
+        monkeypatch.setenv(name, value)
+    with closing(init_http_client_from_connection(read_superlink_connection(processes.CONNECTION))) as client:
+        client.StartRun(StartRunRequest(fab=fab, user_prompt="ask the sites"))
+    refusal = "bundle with agent.py; permitted is pyproject.toml alone"
+    wait_for("the sites' refusals", lambda: all(refusal in log_of(site) for site in sites))
+    assert set(marker.read_text().split()) == {str(here.folder / "flwr")}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_signed_request_sent_twice_counts_once(here: Deployment, tmp_path: Path) -> None:
@@ -261,7 +316,10 @@ def test_a_killed_server_app_resumes_to_the_unbroken_model(here: Deployment, tmp
     place = here.folder / "runs" / "killed"
     federated_coordinator.run(here.folder, "killed", "tiny-federated", plan)
     wait_for("a round", lambda: events(place, "round"))
+    with pytest.raises(UsageError, match="another run is making it"):
+        federated_coordinator.resume(here.folder, "killed")
     kill("flwr-serverapp", here.folder)
+    wait_for("its end", lambda: "flwr-serverapp" not in running_below(here.folder))
     assert not (place / "model").exists()
     federated_coordinator.resume(here.folder, "killed")
     wait_for("the run", lambda: (place / "model" / "model.yaml").is_file())

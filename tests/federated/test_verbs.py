@@ -15,7 +15,8 @@ from sphere_cohort import settings, write_cohort
 pytest.importorskip("flwr")
 
 from pet_pipeline.configs.loading import dump
-from pet_pipeline.federated import deployment, simulation
+from pet_pipeline.data.files import held
+from pet_pipeline.federated import deployment, keys, simulation
 from pet_pipeline.federated.audit import read_audit
 from pet_pipeline.federated.exchange import byte_count
 from pet_pipeline.federated.rounds import Coordinator
@@ -43,8 +44,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def coordinator(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be changed."""
-    return Path(shutil.copytree(finished, tmp_path / "coordinator"))
+    """A copy of it, to be changed; a site is approved there."""
+    folder = Path(shutil.copytree(finished, tmp_path / "coordinator"))
+    (folder / "sites").mkdir()
+    (folder / "sites" / "site-x.json").write_text('{"node-id": 77}')
+    (folder / "sites" / "site-x.pub").touch()
+    return folder
 
 
 @dataclass
@@ -142,6 +147,35 @@ def test_stop_tells_flower_the_number_of_its_run(pet_pipeline: Call, coordinator
     assert options["env"]["FLWR_TELEMETRY_ENABLED"] == "0"
 
 
+def test_a_site_is_approved_once_and_forgotten_by_the_number_that_flower_gave_it(
+    pet_pipeline: Call, coordinator: Path, flwr: Flwr
+) -> None:
+    key = keys.make_site_key(coordinator.parent / "site.key")
+    flwr.answer = 'registered\n{"success": true, "node-id": 12345678901234567890}'
+    approve = ("federated", "approve", coordinator, key, "--name", "site-a")
+    assert pet_pipeline(*approve)[0] == 0
+    command, _ = flwr.calls[-1]
+    assert command[:6] == ["flwr", "supernode", "register", str(key), deployment.CONNECTION, "--name"]
+    status, _, err = pet_pipeline(*approve)
+    assert (status, len(flwr.calls)) == (2, 1)
+    assert "federated forget" in err
+    status, _, err = pet_pipeline("federated", "forget", coordinator, "site-b")
+    assert (status, len(flwr.calls)) == (2, 1)
+    assert "site-b: no site approved" in err
+    assert "there are site-a, site-x" in err
+    assert pet_pipeline("federated", "forget", coordinator, "site-a")[0] == 0
+    command, _ = flwr.calls[-1]
+    assert command[:5] == ["flwr", "supernode", "unregister", "12345678901234567890", deployment.CONNECTION]
+    assert [path.name for path in sorted((coordinator / "sites").iterdir())] == ["site-x.json", "site-x.pub"]
+    assert pet_pipeline(*approve)[0] == 0  # another key may have the name; the same one Flower refuses
+
+
+def test_a_site_that_flower_does_not_forget_stays(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
+    flwr.answer, flwr.status = '{"success": false, "error-message": "no connection"}', 1
+    assert pet_pipeline("federated", "forget", coordinator, "site-x")[0] == 1
+    assert (coordinator / "sites" / "site-x.pub").is_file()
+
+
 def run_options(command: list[str]) -> str:
     return command[command.index("--run-config") + 1]
 
@@ -166,6 +200,62 @@ def test_run_and_resume_name_the_folder_and_remember_flowers_number(
     assert pet_pipeline("federated", "resume", coordinator, "two")[0] == 0
     assert run_options(flwr.calls[-1][0]) == f'folder="{place}" resume=true'
     assert json.loads((place / "flower.json").read_text()) == {"run-id": "19"}
+
+
+VERBS = (
+    ("init", "NEW", "--host", "localhost"),
+    ("server", "start", "COORDINATOR"),
+    ("approve", "COORDINATOR", "site.key.pub", "--name", "site-a"),
+    ("forget", "COORDINATOR", "site-x"),
+    ("run", "COORDINATOR", "two", "--config", "tiny-federated"),
+    ("resume", "COORDINATOR", "first"),
+    ("stop", "COORDINATOR", "first"),
+    ("site", "keygen", "NEW", "--name", "a", "--data", "m.tsv", "--server", "localhost:1"),
+    ("site", "start", "SITE"),
+    ("simulate", "NEW", "--data", "DATA", "--sites", "2", "--config", "tiny-federated", "--ray"),
+)
+
+
+@pytest.mark.parametrize("words", VERBS, ids=lambda words: "-".join(words[:2]))
+def test_what_needs_flower_says_so_where_it_is_not(
+    words: tuple[str, ...], pet_pipeline: Call, coordinator: Path, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "find_spec", lambda name: None)
+    monkeypatch.setattr(deployment, "supervise", lambda *_: pytest.fail("started"))
+    new, data = site.parent / "new", site.parent / "data" / "manifest.tsv"
+    paths = {"NEW": new, "COORDINATOR": coordinator, "SITE": site, "DATA": data}
+    status, _, err = pet_pipeline("federated", *(paths.get(word, word) for word in words))
+    assert status == 2
+    assert "this needs Flower: pip install 'pet-pipeline[federated]'" in err
+    assert not new.exists()
+
+
+def test_what_flowers_processes_see_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = {"PET_PIPELINE_MAX_VOXELS": "1000", "https_proxy": "http://p:1", "no_proxy": "localhost"}
+    for name, value in {**passed, "SECRET": "1"}.items():
+        monkeypatch.setenv(name, value)
+    seen = deployment.environment(tmp_path)
+    assert passed.items() <= seen.items()
+    assert "SECRET" not in seen
+
+
+def test_a_run_at_work_is_not_resumed(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
+    with held(coordinator / "runs" / "first" / "state.json"):
+        status, _, err = pet_pipeline("federated", "resume", coordinator, "first")
+    assert status == 2
+    assert "another run is making it" in err
+    assert not flwr.calls
+
+
+def test_a_plan_beyond_its_budget_leaves_no_run(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
+    pytest.importorskip("dp_accounting")
+    privacy = ("--set", "privacy={clip_norm: 1.0, noise_multiplier: 0.1, max_epsilon: 1.0}")
+    options = ("--config", "tiny-federated", "--set", "roles=[prior]", "--set", "server.weighting=equal", *privacy)
+    status, _, err = pet_pipeline("federated", "run", coordinator, "two", *options, "--set", "personal_steps=0")
+    assert status == 2
+    assert "max_epsilon is 1" in err
+    assert not (coordinator / "runs" / "two").exists()
+    assert not flwr.calls
 
 
 def test_what_flower_refuses_is_told_in_one_line(pet_pipeline: Call, coordinator: Path, flwr: Flwr) -> None:
@@ -194,6 +284,21 @@ def test_a_site_may_be_called_what_yaml_takes_for_something_else(pet_pipeline: C
     status, _, err = pet_pipeline("federated", "site", "keygen", folder, *options)
     assert status == 0, err
     assert read_site(folder / "site.yaml").name == name
+
+
+def test_a_new_key_leaves_the_sites_limits_as_they_are(pet_pipeline: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    options = ("--name", "site-a", "--data", tmp_path / "manifest.tsv", "--server", "fed.example.org:443")
+    assert pet_pipeline("federated", "site", "keygen", folder, *options)[0] == 0
+    with (folder / "site.yaml").open("a") as file:
+        file.write("# ours\n")
+    limits, key = ((folder / name).read_text() for name in ("site.yaml", "site.key"))
+    (folder / "site.key").unlink()
+    status, out, _ = pet_pipeline("federated", "site", "keygen", folder, *options)
+    assert status == 0
+    assert "site.yaml: kept as it is" in out
+    assert (folder / "site.yaml").read_text() == limits
+    assert (folder / "site.key").read_text() != key
 
 
 def test_a_dry_run_prints_every_array_that_would_leave_and_sends_nothing(
@@ -226,6 +331,13 @@ def test_a_dry_run_beyond_the_limits_is_refused(pet_pipeline: Call, site: Path) 
     status, out, err = pet_pipeline("federated", "site", "start", site, "--dry-run", "--config", plan)
     assert (status, out) == (2, "")
     assert "permits max_parameters=10" in err
+
+
+def test_a_plan_for_a_real_start_is_refused(pet_pipeline: Call, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment, "supervise", lambda *_: pytest.fail("started"))
+    status, _, err = pet_pipeline("federated", "site", "start", site, "--config", site.parent / "plan.yaml")
+    assert status == 2
+    assert "only with --dry-run" in err
 
 
 def test_a_site_without_the_coordinators_certificate_does_not_start(
