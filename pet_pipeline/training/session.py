@@ -29,6 +29,10 @@ Progress = Callable[[str, float], AbstractContextManager[Ticker]]
 """(description, total) -> a progress bar."""
 
 
+LEARNT = ("stages", "bank.npz")
+"""What of a run's folder was made of its cohort as a whole: until one is there, rows may be mended."""
+
+
 class Intervals(Protocol):
     """Settings that say how often something is written."""
 
@@ -121,17 +125,17 @@ def claim(folder: Path, settings: Settings, task: str, resume: bool, manifest: M
                 f"{folder}: the run there has other settings ({record.name}); use the same ones to resume it"
             )
     if manifest is not None:
-        _claim_cohort(folder / "cohort.json", manifest, begun=record.is_file())
+        _claim_cohort(folder / "cohort.json", manifest, settled=any((folder / name).exists() for name in LEARNT))
     write_text(record, text)
 
 
-def _claim_cohort(record: Path, manifest: Manifest, *, begun: bool) -> None:
-    """Record whose cases are trained on and watched, or check that they are those of the run that was begun."""
+def _claim_cohort(record: Path, manifest: Manifest, *, settled: bool) -> None:
+    """Record whose cases are trained on and watched, or check that they are those that a run has learnt from."""
     now: dict[str, list[list[str]]] = {}
     for case in sorted(manifest.cases, key=lambda case: case.case_id):
         if case.split in ("train", "val"):
             now.setdefault(case.participant_id, []).append([case.case_id, case.split])
-    then = json.loads(record.read_text(encoding="utf-8")) if begun and record.is_file() else now
+    then = json.loads(record.read_text(encoding="utf-8")) if settled and record.is_file() else now
     if then != now:
         changed = [participant for participant in then if participant in now and then[participant] != now[participant]]
         parts = {"gone": then.keys() - now.keys(), "new": now.keys() - then.keys(), "other rows or split": changed}

@@ -141,6 +141,17 @@ def test_a_run_is_resumed_on_its_own_cohort_alone(cohort: Manifest, tmp_path: Pa
     resumed(cohort.cases[4], *(replace(one, split="test") for one in more))  # whom nobody opens
 
 
+def test_rows_may_be_mended_until_something_has_been_learnt(cohort: Manifest, tmp_path: Path) -> None:
+    settings = load(TrainingSettings, "tiny", SMALL)
+    lacking = Manifest(cohort.root, (replace(cohort.cases[0], noise_free=None), *cohort.cases[1:]))
+    with pytest.raises(UsageError, match="p0: the manifest has no noise_free image"):
+        train_model(lacking, settings, tmp_path / "run", progress=silent, task="prior")
+    without = Manifest(cohort.root, cohort.cases[1:])
+    train_model(without, settings, tmp_path / "run", progress=silent, task="prior", resume=True)
+    with pytest.raises(UsageError, match=r"another cohort \(new: sub-0\)"):
+        train_model(cohort, settings, tmp_path / "run", progress=silent, task="prior", resume=True)
+
+
 def test_copied_images_go_on_exactly_and_changed_ones_are_refused(cohort: Manifest, tmp_path: Path) -> None:
     settings = load(TrainingSettings, "tiny", SMALL)
     unbroken = train_model(cohort, settings, tmp_path / "unbroken", progress=silent, task="prior")
