@@ -154,6 +154,27 @@ def recorded(record: Path) -> tuple[PackedCase, str]:
     return case if case.sha256 else replace(case, sha256=case.checksum()), key  # older versions recorded none
 
 
+def record(packed: PackedCase, key: str) -> None:
+    """Write `case.json`, the last of a packed case's files, with the key of what it was packed from."""
+    write_json(packed.folder / "case.json", {**asdict(replace(packed, folder=Path())), "key": key})
+
+
+def packed_before(place: Path, case: Case, key: str) -> PackedCase | None:
+    """A case as an earlier run packed it, of this key; whose it is and its split are those of now.
+
+    Else a patient who was moved from train to val would go on being learnt from.
+    """
+    if not (place / "case.json").is_file():
+        return None
+    known, known_key = recorded(place / "case.json")
+    if known_key != key:
+        return None
+    packed = replace(known, participant_id=case.participant_id, split=case.split)
+    if packed != known:
+        record(packed, key)
+    return packed
+
+
 def cohort_sha256(cases: Iterable[PackedCase]) -> str:
     """SHA-256 of who is in these cases, in which split, with which voxels; their order does not matter."""
     rows = sorted((case.case_id, case.participant_id, case.split, case.sha256) for case in cases)
@@ -177,11 +198,8 @@ def _pack_case(
     stamp = [f"{path}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in (given, reference)]
     key = hashlib.sha256("\n".join([settings, *stamp]).encode()).hexdigest()
     place = folder / case.case_id
-    record = place / "case.json"
-    if record.is_file():
-        known, known_key = recorded(record)
-        if known_key == key:
-            return known
+    if (known := packed_before(place, case, key)) is not None:
+        return known
     volume, _ = nifti.read(given)
     frame, box = frame_body(volume, grid.spacing_mm, multiple=multiple)
     wanted, _ = nifti.read(reference)
@@ -203,7 +221,7 @@ def _pack_case(
     packed.write("mask", frame.mask.astype(np.float32))
     (place / "prior.npy").unlink(missing_ok=True)  # of other voxels
     packed = replace(packed, sha256=packed.checksum())
-    write_json(record, {**asdict(replace(packed, folder=Path())), "key": key})
+    record(packed, key)
     return packed
 
 

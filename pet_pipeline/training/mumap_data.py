@@ -7,7 +7,7 @@ stages make of a case is added later (`estimate1`, `prior1`, `confidence1`, ...)
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
@@ -17,8 +17,7 @@ import numpy as np
 from pet_pipeline.configs.schema import GridSettings, NormalisationSettings
 from pet_pipeline.data import nifti
 from pet_pipeline.data.body import crop
-from pet_pipeline.data.dataset import LEAST_COVERED, Augmentation, PackedCase, draw_start, recorded
-from pet_pipeline.data.files import write_json
+from pet_pipeline.data.dataset import LEAST_COVERED, Augmentation, PackedCase, draw_start, packed_before, record
 from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.mumap_files import mumap_onto
@@ -106,21 +105,12 @@ def _pack_group(cases: Sequence[Case], packing: _Packing) -> list[PackedCase]:
     mumap: Volume | None = None
     packed = []
     for case in cases:
-        known = _known(case, packing)
+        known = packed_before(packing.folder / case.case_id, case, packing.key(case))
         if known is None:
             mumap = mumap or body_mumap(case)
             known = _pack(case, mumap, packing)
         packed.append(known)
     return packed
-
-
-def _known(case: Case, packing: _Packing) -> PackedCase | None:
-    """The case as an earlier run packed it with the same settings."""
-    record = packing.folder / case.case_id / "case.json"
-    if not record.is_file():
-        return None
-    known, key = recorded(record)
-    return known if key == packing.key(case) else None
 
 
 def _pack(case: Case, mumap: Volume, packing: _Packing) -> PackedCase:
@@ -150,7 +140,7 @@ def _pack(case: Case, mumap: Volume, packing: _Packing) -> PackedCase:
     if not valid.all():
         packed.write(VALID, valid)
     packed = replace(packed, sha256=packed.checksum())
-    write_json(place / "case.json", {**asdict(replace(packed, folder=Path())), "key": packing.key(case)})
+    record(packed, packing.key(case))
     return packed
 
 

@@ -66,6 +66,9 @@ def test_what_is_packed_is_kept_until_input_or_settings_change(manifest: Manifes
     case.write("prior", np.zeros(case.shape, dtype=np.float32))
     packed_in(manifest, tmp_path / "packed")
     assert case.has("prior")
+    moved = replace(manifest, cases=tuple(replace(one, split="val") for one in manifest.cases))
+    assert (case.split, packed_in(moved, tmp_path / "packed").split) == ("train", "val")
+    assert case.has("prior")  # the voxels are the same
     write(tmp_path / "in.nii.gz", 2.0 * nib.load(tmp_path / "in.nii.gz").get_fdata())
     packed_in(manifest, tmp_path / "packed")
     assert not case.has("prior")  # it was of other voxels
