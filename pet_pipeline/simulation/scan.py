@@ -158,7 +158,10 @@ def acquire(
     spacing = (phantom.spacing_mm,) * 3
     voxel = (scanner.voxel_mm, scanner.voxel_mm, scanner.slice_mm)
     square = (scanner.pixels, scanner.pixels, slices)
-    ct_mu = smooth(_mu_on(phantom.phase(facts.ct_phase)[2], spacing, square, voxel), settings.ct_blur_mm, voxel)
+    # An end slice that reaches beyond the phantom has the mean of what is inside.
+    inside = overlap_matrix(means.mu_cm1.shape[2], phantom.spacing_mm, slices, scanner.slice_mm).sum(axis=1)
+    ct_mu = regrid(phantom.phase(facts.ct_phase)[2], spacing, square, voxel) / inside
+    ct_mu = smooth(ct_mu, settings.ct_blur_mm, voxel)
     ct_mu = ct_mu.reshape(-1, slices)
     ct_integrals = build(scanner.grid, scanner.beam, adjoint=False).forward(ct_mu)
     time = np.exp(TIME_PER_THICKNESS * np.clip(_trunk_thickness(means, scanner) - REFERENCE_THICKNESS, -0.5, 1.0))
@@ -173,7 +176,7 @@ def acquire(
         sensitivity=(scanner.counts_per_suv_mm * facts.counts_factor * time * profile).astype(np.float32)[None, :],
         ct_mu_cm1=ct_mu,
         ct_attenuation=attenuation_factors(ct_integrals),
-        mu_cm1=_mu_on(means.mu_cm1, spacing, output_shape(scanner, slices), voxel),
+        mu_cm1=regrid(means.mu_cm1, spacing, output_shape(scanner, slices), voxel) / inside,
     )
 
 
@@ -262,18 +265,6 @@ def _mean_over_phases(phantom: BreathingPhantom, scanner: ScannerSettings, phase
     # Differences of sums may leave a rounding below zero, which no count rate is.
     means = [np.maximum(total * share, 0.0) for total in (plain_sum, extra_sum, thickness_sum, mu_sum)]
     return _Means(means[0], means[1] if means[1].any() else None, means[2], means[3])
-
-
-def _mu_on(
-    mu_cm1: FloatArray,
-    spacing_mm: tuple[float, float, float],
-    shape: tuple[int, int, int],
-    to_mm: tuple[float, float, float],
-) -> Float32Array:
-    """A mu-map on a scanner's voxels; an end slice that reaches beyond the phantom has the mean of what is inside."""
-    inside = overlap_matrix(mu_cm1.shape[2], spacing_mm[2], shape[2], to_mm[2]).sum(axis=1)
-    whole: Float32Array = regrid(mu_cm1, spacing_mm, shape, to_mm) / inside
-    return whole
 
 
 def _trunk_thickness(means: _Means, scanner: ScannerSettings) -> float:
