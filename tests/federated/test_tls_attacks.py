@@ -171,14 +171,23 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     wait_for("the end of all", lambda: not running_below(root))
 
 
-def evil_bundle(folder: Path, marker: Path) -> Path:
-    """What `flwr run` takes: code of its own for server and sites."""
+def write_bundle(folder: Path, name: str, components: str, code: str) -> Path:
+    """What `flwr run` takes: a module of its own, and what Flower is to start of it."""
     folder.mkdir()
     (folder / "pyproject.toml").write_text(
-        '[project]\nname = "evil"\nversion = "1"\n[tool.flwr.app]\npublisher = "evil"\n'
-        '[tool.flwr.app.components]\nserverapp = "evil:server_app"\nclientapp = "evil:client_app"\n'
+        f'[project]\nname = "{name}"\nversion = "1"\n[tool.flwr.app]\npublisher = "evil"\n'
+        f"[tool.flwr.app.components]\n{components}\n"
     )
-    (folder / "evil.py").write_text(
+    (folder / f"{name}.py").write_text(code)
+    return folder
+
+
+def evil_bundle(folder: Path, marker: Path) -> Path:
+    """A bundle with code of its own for server and sites."""
+    return write_bundle(
+        folder,
+        "evil",
+        'serverapp = "evil:server_app"\nclientapp = "evil:client_app"',
         "import pathlib, time\n"
         "from flwr.app import Message, RecordDict\nfrom flwr.clientapp import ClientApp\n"
         "from flwr.serverapp import ServerApp\n"
@@ -190,9 +199,8 @@ def evil_bundle(folder: Path, marker: Path) -> Path:
         "    asked = [Message(RecordDict(), node, 'train', ttl=600) for node in nodes]\n"
         "    replies = grid.send_and_receive(asked, timeout=600)\n"
         "    text = ' '.join(str(one.error) if one.has_error() else 'ran' for one in replies)\n"
-        f"    pathlib.Path({str(marker) + '.told'!r}).write_text(text)\n"
+        f"    pathlib.Path({str(marker) + '.told'!r}).write_text(text)\n",
     )
-    return folder
 
 
 @pytest.mark.slow
@@ -225,12 +233,10 @@ def test_what_does_not_belong_there_is_refused_and_written_down(here: Deployment
 
 def agent_bundle(folder: Path, marker: Path) -> Path:
     """A bundle of the kind that Flower hands to `flwr-agentapp`; wherever it is imported, it says so."""
-    folder.mkdir()
-    (folder / "pyproject.toml").write_text(
-        '[project]\nname = "agent"\nversion = "1"\n[tool.flwr.app]\npublisher = "evil"\n'
-        '[tool.flwr.app.components]\nagentapp = "agent:app"\n'
-    )
-    (folder / "agent.py").write_text(
+    return write_bundle(
+        folder,
+        "agent",
+        'agentapp = "agent:app"',
         "import json, os, pathlib\nfrom flwr.agentapp import AgentApp\napp = AgentApp()\n"
         f"with pathlib.Path({str(marker)!r}).open('a') as file:\n    file.write(os.environ['FLWR_HOME'] + chr(10))\n"
         "@app.main()\ndef main(agent, context):\n"
@@ -240,9 +246,8 @@ def agent_bundle(folder: Path, marker: Path) -> Path:
         "    nodes = grid('get_nodes')['nodes']\n"
         "    asked = [{'dst_node_id': node['id'], 'payload': 'x', 'reply_to_message_id': None} for node in nodes]\n"
         "    sent = grid('push_messages', messages=asked)['results']\n"
-        "    grid('pull_messages', message_ids=[one['message_id'] for one in sent], timeout=120)\n"
+        "    grid('pull_messages', message_ids=[one['message_id'] for one in sent], timeout=120)\n",
     )
-    return folder
 
 
 @pytest.mark.slow
