@@ -33,6 +33,9 @@ MOST_LINES = 8
 
 _DPI = 110
 _LINE_IN, _CHARACTERS_IN = 0.15, 17.5
+_TITLE_PT_CHARACTERS_IN = 106.0
+"""Points times bold characters that fit into an inch, margins allowed for."""
+
 _CELL_IN, _WIDE_IN, _GAP_IN = 4.2, 3.9, 0.15
 _NAME_IN, _PICTURE_IN, _AXIAL_IN, _REFUSED_IN, _BELOW_IN = 0.26, 2.75, 1.4, 0.8, 0.32
 _LEFT_IN, _RIGHT_IN = 1.85, 1.95
@@ -83,7 +86,8 @@ def write_sheet(found: Sequence[Inspection], path: Path, title: str = "what tran
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     sheet = _Sheet(figure, width, height)
-    sheet.write(_GAP_IN, 0.26, title, size=11, weight="bold")
+    # A sheet of one case is narrow: a long title gets smaller letters.
+    sheet.write(_GAP_IN, 0.26, title, size=min(11.0, _TITLE_PT_CHARACTERS_IN * width / len(title)), weight="bold")
     _write_lines(sheet, top, _GAP_IN, 0.46)
     y = head
     for row, row_height in zip(rows, heights, strict=True):
