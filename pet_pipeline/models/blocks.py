@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pet_pipeline.models.fused import Convolution, Modulation, activated, added, hardswish, modulated
+
 Norm = Literal["channel", "group"]
 
-CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
-MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
+CONVOLUTION: dict[int, type[Convolution]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
 _EPSILON = 1e-4
 """Added to the mean square: activations are of the order of one."""
@@ -63,7 +64,7 @@ def normalisation(kind: Norm, width: int) -> nn.Module:
 
 def convolution(
     dims: int, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, bias: bool = True, zero: bool = False
-) -> nn.Module:
+) -> Convolution:
     """A convolution in 2 or 3 dimensions, padded so that stride 1 keeps the size; `zero` starts it at nothing."""
     layer = CONVOLUTION[dims](inputs, outputs, kernel, stride=stride, padding=(kernel - 1) // 2, bias=bias)
     if zero:
@@ -71,13 +72,6 @@ def convolution(
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
-
-
-def to_channels_last(network: nn.Module) -> None:
-    """Lay every convolution's weights out channels-last, in place; activations then follow from layer to layer."""
-    for parameter in network.parameters():
-        if parameter.ndim - 2 in MEMORY_FORMAT:
-            parameter.data = parameter.data.contiguous(memory_format=MEMORY_FORMAT[parameter.ndim - 2])
 
 
 class ResidualBlock(nn.Module):
@@ -94,16 +88,15 @@ class ResidualBlock(nn.Module):
         self.inner_norm = normalisation(norm, width) if norm == "group" else None
         self.second = convolution(dims, width, width, zero=True)
 
-    def forward(self, x: Tensor, modulation: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """(B, C, ...) -> same; `modulation` is (factor, shift), each (B or 1, C, 1, ...)."""
-        h: Tensor = self.first(F.hardswish(self.norm(x)))
-        if self.inner_norm is not None:
-            h = self.inner_norm(h)
-        if modulation is not None:
-            factor, shift = modulation
-            h = torch.addcmul(shift.to(h.dtype), h, factor.to(h.dtype))
-        out: Tensor = self.second(F.hardswish(h))
-        return out.add_(x)  # in place: nobody else holds a convolution's output
+    def forward(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
+        """(B, C, ...) -> same."""
+        h = hardswish(self.norm(x))
+        if self.inner_norm is None:
+            h = activated(self.first, h, modulation)
+        else:
+            h = self.inner_norm(self.first(h))
+            h = hardswish(h if modulation is None else modulated(h, modulation))
+        return added(x, self.second, h)
 
 
 class SelfAttention(nn.Module):

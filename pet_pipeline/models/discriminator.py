@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pet_pipeline.configs.schema import AdversarialSettings
-from pet_pipeline.models.blocks import convolution, to_channels_last
+from pet_pipeline.models.blocks import convolution
+from pet_pipeline.models.layout import to_channels_last
 
 
 class PatchDiscriminator3d(nn.Module):

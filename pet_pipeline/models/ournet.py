@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pet_pipeline.configs.mumap import MuUNetSettings, OurNetSettings
-from pet_pipeline.models.blocks import MEMORY_FORMAT, ResidualBlock, convolution, normalisation, to_channels_last
+from pet_pipeline.models.blocks import ResidualBlock, convolution, normalisation
+from pet_pipeline.models.fused import hardswish
+from pet_pipeline.models.layout import channels_last, to_channels_last
 
 SHARPNESS = 10.0
 """Of the softplus that keeps mu positive, log(1 + exp(10 x)) / 10: linear from 0.2 of water's mu on, below lung's."""
@@ -92,7 +94,7 @@ class MuUNet(nn.Module):
         """
         inputs = self._checked(inputs)
         full, under = self._features(inputs)
-        detail = self.out(F.hardswish(self.out_norm(self.fusion(full)))).float()
+        detail = self.out(hardswish(self.out_norm(self.fusion(full)))).float()
         raised = F.interpolate(self.under_map(under).float(), scale_factor=2.0, mode="trilinear")
         return positive(self._begun(inputs) + raised + detail)
 
@@ -116,7 +118,7 @@ class MuUNet(nn.Module):
             raise ValueError(f"{inputs.shape[1]} channels: needed are {self.settings.inputs}")
         if any(size % self.multiple for size in inputs.shape[2:]):
             raise ValueError(f"volume of {tuple(inputs.shape[2:])}: needed are multiples of {self.multiple}")
-        return inputs.contiguous(memory_format=MEMORY_FORMAT[3])
+        return channels_last(inputs)
 
     def _begun(self, inputs: Tensor) -> Tensor | float:
         """What is corrected, before `positive`: the prior, or without a bank the last estimate; at first nothing."""
@@ -143,7 +145,7 @@ class MuUNet(nn.Module):
         return h
 
     def _activated(self, h: Tensor) -> Tensor:
-        return F.hardswish(self.under_norm(h))
+        return hardswish(self.under_norm(h))
 
     def _to_full(self, under: Tensor) -> Tensor:
         """The under-representation branch's features at full resolution."""

@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pet_pipeline.configs.schema import PriorSettings
-from pet_pipeline.models.blocks import ResidualBlock, convolution, normalisation, to_channels_last
+from pet_pipeline.models.blocks import ResidualBlock, convolution, normalisation
+from pet_pipeline.models.fused import added, hardswish
+from pet_pipeline.models.layout import channels_last, to_channels_last
 
 
 class Prior3d(nn.Module):
@@ -63,6 +65,7 @@ class Prior3d(nn.Module):
         """
         if any(size % self.multiple for size in condition.shape[2:]):
             raise ValueError(f"volume of {tuple(condition.shape[2:])}: needed are multiples of {self.multiple}")
+        condition = channels_last(condition)
         h = self.stem(condition)
         skips = []
         for level, down in zip(self.encoder, self.down, strict=False):
@@ -72,6 +75,6 @@ class Prior3d(nn.Module):
         h = self.decoder[-1](self.encoder[-1](h))
         for level, up in zip(reversed(self.decoder[:-1]), reversed(self.up), strict=True):
             h = level(F.interpolate(up(h), scale_factor=2.0, mode="nearest").add_(skips.pop()))
-        body = self.body_out(F.hardswish(self.body_norm(h)))
-        full = F.interpolate(body, scale_factor=2.0, mode="nearest").add_(self.detail(condition))
-        return cast(Tensor, condition + self.out(F.hardswish(full)))
+        body = self.body_out(hardswish(self.body_norm(h)))
+        full = added(F.interpolate(body, scale_factor=2.0, mode="nearest"), self.detail, condition)
+        return cast(Tensor, condition + self.out(hardswish(full)))

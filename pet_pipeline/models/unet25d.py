@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from pet_pipeline.configs.schema import LEAST_TIME_FEATURES, DenoiserSettings
 from pet_pipeline.models.blocks import (
-    MEMORY_FORMAT,
     ResidualBlock,
     SelfAttention,
     TimeModulation,
     convolution,
     normalisation,
-    to_channels_last,
 )
+from pet_pipeline.models.fused import added, hardswish
+from pet_pipeline.models.layout import channels_last, to_channels_last
 
 
 class _Level(nn.Module):
@@ -85,7 +85,7 @@ class UNet25d(nn.Module):
 
     def embed_condition(self, condition: Tensor) -> Tensor:
         """The first convolution's condition part: (B, C, H, W) -> (B, widths[0], H, W), the same at every step."""
-        return cast(Tensor, self.stem_condition(condition.contiguous(memory_format=MEMORY_FORMAT[2])))
+        return cast(Tensor, self.stem_condition(channels_last(condition)))
 
     def forward_embedded(self, x_t: Tensor, t: Tensor, features: Tensor, nstd: Tensor | None = None) -> Tensor:
         """The rest of the network.
@@ -105,9 +105,7 @@ class UNet25d(nn.Module):
         if x_t.shape[-2] % self.multiple or x_t.shape[-1] % self.multiple:
             raise ValueError(f"slices of {x_t.shape[-2]} x {x_t.shape[-1]}: needed are multiples of {self.multiple}")
         modulations = self.time(t, nstd)
-        # one channel: both memory formats look alike, and convolution must be told which
-        sample = x_t.contiguous().as_strided(x_t.shape, (x_t.shape[-2] * x_t.shape[-1], 1, x_t.shape[-1], 1))
-        h = features + self.stem_sample(sample)
+        h = added(features, self.stem_sample, channels_last(x_t))
         skips = []
         for level, down in zip(self.encoder, self.down, strict=False):
             h = level(h, modulations)
@@ -118,4 +116,4 @@ class UNet25d(nn.Module):
         for level, up in zip(reversed(self.decoder[:-1]), reversed(self.up), strict=True):
             h = F.interpolate(up(h), scale_factor=2.0, mode="nearest").add_(skips.pop())
             h = level(h, modulations)
-        return cast(Tensor, self.out(F.hardswish(self.out_norm(h))))
+        return cast(Tensor, self.out(hardswish(self.out_norm(h))))

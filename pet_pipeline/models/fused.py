@@ -1,0 +1,89 @@
+"""Convolutions that do in the same sweep what follows them: oneDNN's, for inference on a CPU.
+
+In bfloat16 a convolution runs at the speed of a matrix product, and most of a network's time goes into the sweeps over
+memory around it. A modulation is an affine map of a convolution's output, so it goes into the weights; hard-swish and
+the sum with a skip connection are done where the convolution writes. The operators are those that torch's own compiler
+calls. Without them, while gradients are taken, and on a GPU the same is done layer by layer.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pet_pipeline.models.layout import channels_last
+
+Modulation = tuple[Tensor, Tensor]
+"""(factor, shift), each (B or 1, C, 1, ...)."""
+
+Convolution = nn.Conv2d | nn.Conv3d
+
+_AVAILABLE: bool = (
+    torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+)
+
+
+def hardswish(x: Tensor) -> Tensor:
+    """Of a tensor that nobody else holds: in place where no gradient is taken."""
+    return F.hardswish(x, inplace=not torch.is_grad_enabled())
+
+
+def activated(layer: Convolution, x: Tensor, modulation: Modulation | None = None) -> Tensor:
+    """hardswish(factor layer(x) + shift), without a modulation hardswish(layer(x)); the layer has a bias."""
+    if _usable(x) and (modulation is None or len(modulation[0]) == 1):
+        weight, bias = layer.weight, cast(Tensor, layer.bias)
+        if modulation is not None:
+            factor, shift = (part.flatten() for part in modulation)
+            weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+            bias = torch.addcmul(shift, bias, factor)
+        return cast(
+            Tensor,
+            torch.ops.mkldnn._convolution_pointwise(*_arguments(layer, x, weight, bias), "hardswish", [], ""),
+        )
+    h: Tensor = layer(x)
+    return hardswish(h if modulation is None else modulated(h, modulation))
+
+
+def modulated(h: Tensor, modulation: Modulation) -> Tensor:
+    """Factor h + shift, in the precision of `h`."""
+    factor, shift = modulation
+    return torch.addcmul(shift.to(h.dtype), h, factor.to(h.dtype))
+
+
+def added(total: Tensor, layer: Convolution, x: Tensor) -> Tensor:
+    """Total + layer(x), in the precision of layer(x)."""
+    if _usable(x):
+        given, *rest = _arguments(layer, x, layer.weight, layer.bias)
+        total = channels_last(total.to(given.dtype))
+        return cast(
+            Tensor,
+            torch.ops.mkldnn._convolution_pointwise.binary(given, total, *rest, "add", 1.0, None, [], None),
+        )
+    out: Tensor = layer(x)
+    return out.add_(total)  # in place: nobody else holds a convolution's output
+
+
+def _usable(x: Tensor) -> bool:
+    """Whether this is inference on a CPU that has the operators, in a precision that they know."""
+    return (
+        _AVAILABLE
+        and x.device.type == "cpu"
+        and torch.is_inference_mode_enabled()
+        and _precision(x) in (torch.float32, torch.bfloat16)
+    )
+
+
+def _arguments(
+    layer: Convolution, x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, *tuple[object, ...]]:
+    precision = _precision(x)
+    x = channels_last(x.to(precision))
+    bias = None if bias is None else bias.to(precision)
+    return x, weight.to(precision), bias, layer.padding, layer.stride, layer.dilation, layer.groups
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    """What a convolution would be computed in: autocast, where it is on, does not know these operators."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype

@@ -1,0 +1,26 @@
+"""How tensors lie in memory: channels last, as CPUs and tensor cores want convolutions."""
+
+import torch
+from torch import Tensor, nn
+
+MEMORY_FORMAT = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""By number of axes, batch and channels included."""
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(B, C, ...) laid out channels-last, so that a convolution is computed so.
+
+    With a single channel both layouts look alike, and a convolution takes the other one unless the strides tell it: the
+    first layer, and all that its result is added to, would be turned over and back.
+    """
+    if x.shape[1] > 1:
+        return x.contiguous(memory_format=MEMORY_FORMAT[x.ndim])
+    x = x.contiguous()
+    return x.as_strided(x.shape, (x.stride(0), 1, *x.stride()[2:]))
+
+
+def to_channels_last(network: nn.Module) -> None:
+    """Lay every convolution's weights out channels-last, in place; activations then follow from layer to layer."""
+    for parameter in network.parameters():
+        if parameter.ndim in MEMORY_FORMAT:
+            parameter.data = parameter.data.contiguous(memory_format=MEMORY_FORMAT[parameter.ndim])
