@@ -129,7 +129,6 @@ _ENTERING = {"HF": ("102540008", "SCT", "headfirst"), "FF": ("102541007", "SCT",
 def _decay(data: Any, source: PetSeries) -> None:
     """Dose and times, so that a reader who computes SUV from Bq/mL finds ours."""
     first, dose = source.slices.headers[0], source.scaling.dose
-    pydicom = load_pydicom()
     data.DecayCorrection = "ADMIN" if dose is not None and dose.admin else "START"
     data.DecayFactor = "1"
     duration_ms = number(first, "ActualFrameDuration")
@@ -137,14 +136,13 @@ def _decay(data: Any, source: PetSeries) -> None:
     data.FrameReferenceTime = decimal(number(first, "FrameReferenceTime") or 0.0)
     data.RadiopharmaceuticalInformationSequence = []
     if dose is None:
-        for name in ("SeriesDate", "SeriesTime", "AcquisitionDate", "AcquisitionTime"):
-            data.setdefault(name, pydicom.DataElement(name, "DA" if name.endswith("Date") else "TM", ""))
+        _times_without_dose(data)
         return
     for name in ("Series", "Acquisition"):
         setattr(data, f"{name}Date", dose.start.strftime("%Y%m%d"))
         setattr(data, f"{name}Time", dose.start.strftime("%H%M%S.%f"))
     injected = dose.start - datetime.timedelta(minutes=dose.start_minutes)
-    item = pydicom.Dataset()
+    item = load_pydicom().Dataset()
     item.RadiopharmaceuticalStartDateTime = injected.strftime("%Y%m%d%H%M%S.%f")
     item.RadiopharmaceuticalStartTime = injected.strftime("%H%M%S.%f")
     item.RadionuclideTotalDose = decimal(round(dose.injected_mbq * 1e6))  # no digits of the way to MBq and back
@@ -154,6 +152,19 @@ def _decay(data: Any, source: PetSeries) -> None:
     data.RadiopharmaceuticalInformationSequence = [item]
     if source.scaling.size.weight_kg is not None:
         data.PatientWeight = decimal(source.scaling.size.weight_kg)
+
+
+def _times_without_dose(data: Any) -> None:
+    """Times of the acquisition may be empty; SeriesDate and SeriesTime may not in PET (PS3.3 C.8.9.1.1.2, Type 1).
+
+    They need mark no event of the scan, so where the source lacks one of them both are the acquisition's, else those
+    of the writing: a date of one and a time of the other would be a moment that never was.
+    """
+    for name in ("AcquisitionDate", "AcquisitionTime"):
+        if name not in data:
+            setattr(data, name, "")
+    pairs = [(data.get(f"{of}Date"), data.get(f"{of}Time")) for of in ("Series", "Acquisition", "Content")]
+    data.SeriesDate, data.SeriesTime = next(pair for pair in pairs if all(pair))
 
 
 def _image(common: Any, derived: DerivedPet, index: int) -> Any:

@@ -1,5 +1,6 @@
 """A derived series: read back as what was written, pointing to its source, valid for the standard's own checker."""
 
+import datetime
 import shutil
 import subprocess
 from pathlib import Path
@@ -124,3 +125,37 @@ def test_the_standards_checker_finds_no_error(unit: Unit, keep_ids: bool, tmp_pa
         said = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False).stderr
         assert "PETImage" in said
         assert "Error" not in said
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (Debian: dicom3tools)")
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ((), ("20260503", "110000")),
+        (("SeriesDate",), ("20260504", "120000")),  # of the acquisition
+        (("SeriesTime", "AcquisitionDate"), ("20261122", "131415")),  # of the writing
+        (("SeriesDate", "SeriesTime", "AcquisitionDate", "AcquisitionTime"), ("20261122", "131415")),
+    ],
+)
+def test_a_series_without_dose_and_times_gets_the_times_that_pet_must_have(
+    missing: tuple[str, ...], expected: tuple[str, str], tmp_path: Path
+) -> None:
+    def change(image: Any, index: int) -> None:
+        del image.RadiopharmaceuticalInformationSequence
+        for name in missing:
+            del image[name]
+
+    stored_suv = {"Units": "GML", "AcquisitionDate": "20260504", "AcquisitionTime": "120000"}
+    write_series(tmp_path / "in", phantom_array((12, 9, 8)), change=change, **stored_suv)
+    given = read_pet(only_series(tmp_path / "in", "PT"))
+    assert given.scaling.dose is None
+    now = datetime.datetime(2026, 11, 22, 13, 14, 15)
+    write_derived(tmp_path / "out", DerivedPet(given.volume, given, "m 1", now=now))
+    path = tmp_path / "out" / "PT0001.dcm"
+    image = pydicom.dcmread(path)
+    assert (image.SeriesDate, image.SeriesTime) == expected
+    for name in ("AcquisitionDate", "AcquisitionTime"):  # nothing is invented of the scan itself
+        assert image[name].value == ("" if name in missing else stored_suv[name])
+    said = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False).stderr
+    assert "PETImage" in said
+    assert "Error" not in said
