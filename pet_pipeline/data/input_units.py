@@ -135,6 +135,27 @@ def to_suv(
     if unit is not Unit.BQML:
         raise InputRefused(f"{name}: unit {unit.value} found; needed is suv, bqml or relative")
     known = Injection.from_sidecar(sidecar or {}, name).with_options(weight_kg, dose_mbq, minutes)
+    half_life = half_life_s or known.half_life_s or HALF_LIFE_F18_S
+    factor = suv_per_bqml(known, half_life, name)
+    # Undecayed within the frame, if the scanner left that out.
+    factor *= frame_decay(known.uncorrected_frame_s, half_life)
+    suv = volume.with_data(volume.data * factor, Unit.SUV)
+    by = f"{known.weight_kg:g} kg, {known.dose_mbq:g} MBq and {known.minutes:g} min"
+    refuse_impossible_values(suv, f"{name}, in SUV with {by}")
+    return suv, factor
+
+
+def suv_per_bqml(known: Injection, half_life_s: float, name: str) -> float:
+    """SUVbw (g/mL) of 1 Bq/mL at the moment that `known.minutes` tells.
+
+    Args:
+        known: weight, dose and minutes.
+        half_life_s: of the isotope, s.
+        name: how messages call the volume.
+
+    Raises:
+        InputRefused: one of the three is not known, or is impossible.
+    """
     given = {
         "weight (--weight-kg)": known.weight_kg,
         "injected dose (--dose-mbq)": known.dose_mbq,
@@ -146,15 +167,9 @@ def to_suv(
             f"{name}: Bq/mL without {', '.join(missing)}; needed are these, or a BIDS sidecar that has them"
         )
     weight, dose, elapsed = (float(value) for value in given.values() if value is not None)
-    half_life = half_life_s or known.half_life_s or HALF_LIFE_F18_S
-    if not (1.0 <= weight <= 500.0 and 0.0 < dose < 1e5 and 0.0 <= elapsed <= 1440.0 and math.isfinite(half_life)):
+    if not (1.0 <= weight <= 500.0 and 0.0 < dose < 1e5 and 0.0 <= elapsed <= 1440.0 and math.isfinite(half_life_s)):
         raise InputRefused(
             f"{name}: weight {weight:g} kg, dose {dose:g} MBq, {elapsed:g} min after injection found; "
             "needed are 1 to 500 kg, a positive dose in MBq, 0 to 1440 min"
         )
-    factor = suv_from_bqml(1.0, weight_kg=weight, injected_mbq=dose, minutes=elapsed, half_life_s=half_life)
-    # Undecayed within the frame, if the scanner left that out.
-    factor *= frame_decay(known.uncorrected_frame_s, half_life)
-    suv = volume.with_data(volume.data * factor, Unit.SUV)
-    refuse_impossible_values(suv, f"{name}, in SUV with {weight:g} kg, {dose:g} MBq and {elapsed:g} min")
-    return suv, factor
+    return suv_from_bqml(1.0, weight_kg=weight, injected_mbq=dose, minutes=elapsed, half_life_s=half_life_s)

@@ -14,7 +14,7 @@ from pet_pipeline.data.dicom_files import SeriesFiles, find_series
 from pet_pipeline.data.dicom_pet import read_pet
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.injection import Injection
-from pet_pipeline.data.input_units import read_sidecar
+from pet_pipeline.data.input_units import read_sidecar, suv_per_bqml
 from pet_pipeline.data.nifti import NiftiTemplate
 from pet_pipeline.data.plain_facts import plain_facts
 from pet_pipeline.data.volume import Volume
@@ -23,7 +23,7 @@ from pet_pipeline.inference import sidecar
 from pet_pipeline.inference.intake import scaled, take_in
 from pet_pipeline.inference.options import InputOptions
 from pet_pipeline.inference.outcomes import Outcome, once, sidecar_path, without_model
-from pet_pipeline.units import HALF_LIFE_F18_S, PetUnit, Unit, frame_decay
+from pet_pipeline.units import HALF_LIFE_F18_S, PetUnit, Unit
 
 _UNITS = {
     PetUnit.SUV: "g/mL", PetUnit.SUVLBM: "g/mL (SUVlbm)", PetUnit.SUVBSA: "cm2/mL (SUVbsa)", PetUnit.BQML: "Bq/mL",
@@ -98,7 +98,7 @@ def convert_pet(
 
     def make() -> Outcome:
         started = time.perf_counter()
-        pet = _from_file(source, reading) if files is None else _from_series(files, reading)
+        pet = _from_file(source, reading, unit) if files is None else _from_series(files, reading)
         wanted = unit or (PetUnit.RELATIVE if pet.volume.unit is Unit.RELATIVE else PetUnit.SUV)
         data = pet.volume.data * np.float32(_factor(pet, wanted, str(source)))
         warnings = list(pet.warnings)
@@ -152,18 +152,20 @@ def _from_series(files: SeriesFiles, reading: InputOptions) -> _Pet:
     return _Pet(volume, template, stored, pet.facts, pet.scaling.size, pet.suv_per_bqml, pet.warnings)
 
 
-def _from_file(path: Path, reading: InputOptions) -> _Pet:
+def _from_file(path: Path, reading: InputOptions, wanted: PetUnit | None) -> _Pet:
     taken = take_in(path, reading, reading.frame if isinstance(reading.frame, int) else None)
     stated = read_sidecar(path) or {}
     facts, per_bqml = plain_facts(stated, _KEPT), None
     if reading.weight_kg is not None:
         facts["PatientWeight"] = reading.weight_kg
-    if taken.output_unit is Unit.BQML:  # what turned it into SUV must do so again
+    of_suv = wanted is PetUnit.BQML and taken.volume.unit is Unit.SUV
+    if taken.output_unit is Unit.BQML or of_suv:  # the sidecar says what turns it into SUV again
         used = Injection.from_sidecar(stated, str(path)).with_options(
             reading.weight_kg, reading.dose_mbq, reading.minutes
         )
+        # not by the frame's decay: Bq/mL that still decay within the frame are written corrected, as SUV are
+        per_bqml = suv_per_bqml(used, used.half_life_s or HALF_LIFE_F18_S, str(path))
         facts = {"ScanStart": used.reference_s} | facts | used.as_facts()
-        per_bqml = taken.suv_per_output / frame_decay(used.uncorrected_frame_s, used.half_life_s or HALF_LIFE_F18_S)
     sizes = [facts.get("PatientWeight"), facts.get("PatientSize")]
     weight, height = (float(value) if isinstance(value, int | float) else None for value in sizes)
     sex = facts.get("PatientSex")

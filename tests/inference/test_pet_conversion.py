@@ -122,6 +122,38 @@ def _round_trip(stated: dict[str, Any], options: dict[str, float], tmp_path: Pat
     np.testing.assert_allclose(values(tmp_path / "bqml.nii.gz"), SUV * 3000.0 * uncorrected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("options", "stated"),
+    [(TOLD, {}), (TOLD, STATED["bids"]), ({"minutes": 30.0}, STATED["bids"]), ({}, STATED["bids"])],
+)
+def test_suv_become_bqml_by_the_numbers_given(
+    options: dict[str, float], stated: dict[str, Any], tmp_path: Path
+) -> None:
+    source, out = tmp_path / "pet.nii.gz", tmp_path / "bqml.nii.gz"
+    nifti.write(source, Volume(SUV, Geometry.regular(SUV.shape, (5.0, 5.0, 5.0)), Unit.SUV))
+    (tmp_path / "pet.json").write_text(json.dumps({"Units": "g/mL", **stated}))
+    assert convert_pet(source, out, unit=PetUnit.BQML, reading=InputOptions(**options)).status == "done"
+    kg, mbq, minutes = ({"weight_kg": 60.0, "dose_mbq": 185.0, "minutes": 55.0} | options).values()
+    per_suv = mbq * 1e6 * 0.5 ** (60.0 * minutes / HALF_LIFE_F18_S) / (1000.0 * kg)
+    np.testing.assert_allclose(values(out), SUV * per_suv, rtol=1e-5)
+    again = take_in(out, InputOptions())  # by its sidecar alone
+    assert again.stored_unit is Unit.BQML
+    np.testing.assert_allclose(again.volume.data, SUV, rtol=1e-5)
+
+
+def test_suv_without_a_number_do_not_become_bqml(tmp_path: Path) -> None:
+    source, out = tmp_path / "pet.nii.gz", tmp_path / "bqml.nii.gz"
+    nifti.write(source, Volume(SUV, Geometry.regular(SUV.shape, (5.0, 5.0, 5.0)), Unit.SUV))
+    for options, said in (
+        ({"weight_kg": 80.0}, r"Bq/mL without injected dose \(--dose-mbq\), time since injection \(--minutes\)"),
+        ({**TOLD, "weight_kg": 800.0}, "weight 800 kg"),
+    ):
+        reading = InputOptions(input_unit="suv", **options)
+        with pytest.raises(InputRefused, match=said):
+            convert_pet(source, out, unit=PetUnit.BQML, reading=reading)
+    assert not out.exists()
+
+
 def test_the_weight_that_is_given_counts_for_lean_mass_too(tmp_path: Path) -> None:
     source, out = tmp_path / "pet.nii.gz", tmp_path / "lean.nii.gz"
     nifti.write(source, Volume(SUV, Geometry.regular(SUV.shape, (5.0, 5.0, 5.0)), Unit.SUV))
