@@ -251,6 +251,7 @@ def test_anatomy_from_a_ct(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match=r"mumap\.nii\.gz: .*needed is a CT in HU"):
         draw_body(np.random.default_rng(0), settings(), AnatomyFiles(tmp_path / "mumap.nii.gz", anatomy.labels))
     case = simulate_cohort(chosen, tmp_path / "out", anatomy=anatomy, workers=1).cases[0]
+    assert case.extra["family"] == "ct"  # no family of drawn phantoms
     table = (tmp_path / "out" / "sub-0001" / "sub-0001_dseg.tsv").read_text()
     assert "liver" in table
     mu = voxels(case.mumap)
