@@ -220,6 +220,11 @@ def read_site(path: Path) -> SiteSettings:
     Raises:
         UsageError: no such file, an unknown key, a value of the wrong type.
     """
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: no such file; needed is a site's folder, which `federated site keygen {path.parent} --name NAME "
+            "--data MANIFEST --server HOST:PORT` makes"
+        )
     settings = load(SiteSettings, path)
     root = path.resolve().parent
     return settings.model_copy(

@@ -301,6 +301,18 @@ def test_a_new_key_leaves_the_sites_limits_as_they_are(pet_pipeline: Call, tmp_p
     assert (folder / "site.key").read_text() != key
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_folder_that_is_no_sites_is_told_how_to_become_one(
+    pet_pipeline: Call, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    status, out, err = pet_pipeline("federated", "site", "start", tmp_path / "empty", *options)
+    assert (status, out) == (2, "")
+    assert f"{tmp_path / 'empty' / 'site.yaml'}: no such file" in err
+    assert f"federated site keygen {tmp_path / 'empty'} --name" in err
+    assert "preset" not in err
+    assert len(err.splitlines()) == 1
+
+
 def test_a_dry_run_prints_every_array_that_would_leave_and_sends_nothing(
     pet_pipeline: Call, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
