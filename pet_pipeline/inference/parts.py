@@ -9,11 +9,11 @@ from pydantic import TypeAdapter
 
 from pet_pipeline._version import __version__
 from pet_pipeline.data.files import write_json
+from pet_pipeline.data.label_tables import table_beside
 from pet_pipeline.inference import sidecar
 from pet_pipeline.inference.casework import Outcome, Work
 from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.pairing import Pair
-from pet_pipeline.inference.scoring import table_beside
 
 FOLDER = "shards"
 """Below the folder of the report."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pet_pipeline.data.files import sha256_of
+from pet_pipeline.data.label_tables import table_beside
 from pet_pipeline.data.nifti import read, stem
 from pet_pipeline.data.resample import onto
 from pet_pipeline.data.tables import read_rows
@@ -269,15 +270,6 @@ def read_structures(table: Path) -> tuple[Structure, ...]:
         except ValueError as error:
             raise InputRefused(f"{table}, row {number}: {error}; needed are numbers, or n/a") from error
     return tuple(s for s in entries if s.index > 0)
-
-
-def table_beside(labels: Path) -> Path | None:
-    """The table of a label volume: `<its name>.tsv` or `dseg.tsv` in its folder, or in one of the two above it."""
-    for folder in (labels.parent, *list(labels.parent.parents)[:2]):
-        for name in (f"{stem(labels)}.tsv", "dseg.tsv"):
-            if (folder / name).is_file():
-                return folder / name
-    return None
 
 
 def _structures(path: Path, labels: IntArray) -> tuple[tuple[Structure, ...], list[str]]:

@@ -8,6 +8,7 @@ import numpy as np
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.data import nifti
 from pet_pipeline.data.ct import read_ct
+from pet_pipeline.data.label_tables import table_beside
 from pet_pipeline.data.resample import onto
 from pet_pipeline.data.tables import read_rows
 from pet_pipeline.data.volume import Volume
@@ -24,7 +25,7 @@ class AnatomyFiles:
 
     Attributes:
         ct: NIfTI file, HU.
-        labels: NIfTI file; X.tsv or dseg.tsv beside it has the columns index and name.
+        labels: NIfTI file; its table (`data.label_tables`) has the columns index and name.
     """
 
     ct: Path
@@ -32,9 +33,28 @@ class AnatomyFiles:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files that the body depends on: CT, its sidecar if there is one, labels and their table."""
+        """All files that the body depends on: CT, its sidecar if there is one, labels and their table.
+
+        Raises:
+            InputRefused: there is no table.
+        """
         sidecar = self.ct.with_name(f"{nifti.stem(self.ct)}.json")
-        return self.ct, *([sidecar] if sidecar.is_file() else []), self.labels, label_table_path(self.labels)
+        return self.ct, *([sidecar] if sidecar.is_file() else []), self.labels, self.table
+
+    @property
+    def table(self) -> Path:
+        """The table of the labels.
+
+        Raises:
+            InputRefused: there is none.
+        """
+        found = table_beside(self.labels)
+        if found is None:
+            raise InputRefused(
+                f"{self.labels}: no {nifti.stem(self.labels)}.tsv or dseg.tsv beside it, nor in the two folders above; "
+                "needed is a table with columns index and name"
+            )
+        return found
 
 
 def draw_body(
@@ -65,25 +85,11 @@ def draw_body(
     return from_ct(
         turned.data,
         np.rint(organs.data).astype(np.int16),
-        read_label_table(label_table_path(anatomy.labels)),
+        read_label_table(anatomy.table),
         turned.geometry.spacing_mm,
         rng,
         settings.phantom,
         kvp=DEFAULT_KVP if ct.kvp is None else ct.kvp,
-    )
-
-
-def label_table_path(labels: Path) -> Path:
-    """The table of a label volume: of the same stem, else dseg.tsv in its folder.
-
-    Raises:
-        InputRefused: neither is there.
-    """
-    for path in (labels.with_name(f"{nifti.stem(labels)}.tsv"), labels.with_name("dseg.tsv")):
-        if path.is_file():
-            return path
-    raise InputRefused(
-        f"{labels}: no {nifti.stem(labels)}.tsv or dseg.tsv beside it; needed is a table with columns index and name"
     )
 
 

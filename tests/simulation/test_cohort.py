@@ -242,6 +242,8 @@ def test_anatomy_from_a_ct(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match=r"no organs\.tsv or dseg\.tsv beside it"):
         simulate_cohort(chosen, tmp_path / "out", anatomy=anatomy, workers=1)
     (tmp_path / "organs.tsv").write_text("index\tname\n5\tliver\n")
+    assert anatomy.files == (anatomy.ct, anatomy.labels, tmp_path / "organs.tsv")
+    assert AnatomyFiles(anatomy.ct, tmp_path / "labels" / "organs.nii.gz").table == tmp_path / "organs.tsv"  # above
     with pytest.raises(UsageError, match="family heldout is of drawn phantoms"):
         draw_body(np.random.default_rng(0), settings(family="heldout"), anatomy)
     low = draw_body(np.random.default_rng(0), settings(), anatomy).facts["kvp"]
