@@ -34,7 +34,7 @@ from pet_pipeline.training.folds import Fold, assign
 from pet_pipeline.training.loop import Stage
 from pet_pipeline.training.processes import ALONE, Processes
 from pet_pipeline.training.seen import cases_seen, seen_ranges
-from pet_pipeline.training.session import Progress, Session, claim, fresh, seeded, spread_out
+from pet_pipeline.training.session import Progress, Session, as_begun, claim, fresh, seeded, spread_out
 from pet_pipeline.training.unusual import teach
 from pet_pipeline.training.validation import denoiser_figures, prior_figures
 from pet_pipeline.types import View
@@ -111,6 +111,7 @@ def train_model(
         processes.share(optimiser.batch)
     with processes.first_alone():
         claim(folder, settings, task, resume or not processes.first, manifest)
+    manifest = as_begun(manifest, folder)
     compute = choose(processes.device(settings.device), settings.precision)
     keep_freed_memory()
     if packed is None:

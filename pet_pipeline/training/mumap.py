@@ -48,7 +48,7 @@ from pet_pipeline.training.mumap_data import TARGET, chosen_images, pack_mumaps
 from pet_pipeline.training.mumap_estimates import confidence_floor, write_estimates, write_priors
 from pet_pipeline.training.mumap_steps import LossWeights, coarse_loss, mumap_batch, mumap_figures, mumap_loss
 from pet_pipeline.training.seen import cases_seen, seen_ranges
-from pet_pipeline.training.session import Progress, Session, claim, fresh, spread_out
+from pet_pipeline.training.session import Progress, Session, as_begun, claim, fresh, spread_out
 from pet_pipeline.training.unusual import teach
 
 log = logging.getLogger(__name__)
@@ -112,6 +112,7 @@ def train_mumap(
     if settings.method == "diffusion":
         _refuse_unheard(settings)
     claim(folder, settings, "mumap", resume, manifest)
+    manifest = as_begun(manifest, folder)
     compute = choose(settings.device, settings.precision)
     keep_freed_memory()
     packed = _pack(manifest, settings, folder, progress, workers)

@@ -29,6 +29,9 @@ Progress = Callable[[str, float], AbstractContextManager[Ticker]]
 """(description, total) -> a progress bar."""
 
 
+COHORT = "cohort.json"
+"""In a run's folder: whose cases it learns from and watches, in their order."""
+
 LEARNT = ("stages", "bank.npz")
 """What of a run's folder was made of its cohort as a whole: until one is there, rows may be mended."""
 
@@ -125,26 +128,58 @@ def claim(folder: Path, settings: Settings, task: str, resume: bool, manifest: M
                 f"{folder}: the run there has other settings ({record.name}); use the same ones to resume it"
             )
     if manifest is not None:
-        _claim_cohort(folder / "cohort.json", manifest, settled=any((folder / name).exists() for name in LEARNT))
+        _claim_cohort(folder / COHORT, manifest, settled=any((folder / name).exists() for name in LEARNT))
     write_text(record, text)
+
+
+def as_begun(manifest: Manifest, folder: Path) -> Manifest:
+    """The manifest with its train and val rows in the order in which the run in `folder` began: draws count by it.
+
+    Args:
+        manifest: for which the folder has been claimed.
+        folder: of the run.
+    """
+    order = json.loads((folder / COHORT).read_text(encoding="utf-8"))
+    place = {case_id: number for number, case_id in enumerate(order)}
+    return Manifest(manifest.root, tuple(sorted(manifest.cases, key=lambda case: place.get(case.case_id, len(place)))))
 
 
 def _claim_cohort(record: Path, manifest: Manifest, *, settled: bool) -> None:
     """Record whose cases are trained on and watched, or check that they are those that a run has learnt from."""
-    now: dict[str, list[list[str]]] = {}
-    for case in sorted(manifest.cases, key=lambda case: case.case_id):
-        if case.split in ("train", "val"):
-            now.setdefault(case.participant_id, []).append([case.case_id, case.split])
-    then = json.loads(record.read_text(encoding="utf-8")) if settled and record.is_file() else now
+    now = {case.case_id: [case.participant_id, case.split] for case in manifest.cases if case.split in ("train", "val")}
+    then = _recorded(record, now) if settled and record.is_file() else now
     if then != now:
-        changed = [participant for participant in then if participant in now and then[participant] != now[participant]]
-        parts = {"gone": then.keys() - now.keys(), "new": now.keys() - then.keys(), "other rows or split": changed}
+        before, after = _by_participant(then), _by_participant(now)
+        changed = [participant for participant in before if before[participant] != after.get(participant)]
+        parts = {
+            "gone": before.keys() - after.keys(),
+            "new": after.keys() - before.keys(),
+            "other rows or split": after.keys() & changed,
+        }
         named = "; ".join(f"{what}: {_some(names)}" for what, names in parts.items() if names)
         raise UsageError(
             f"{record.parent}: the run there has another cohort ({named}); use the same manifest to resume it, or name "
             "another --output"
         )
-    write_json(record, now)
+    write_json(record, then)
+
+
+def _recorded(record: Path, now: Iterable[str]) -> dict[str, list[str]]:
+    """Participant and split of each case of a run, in the order in which it began."""
+    then: dict[str, list[Any]] = json.loads(record.read_text(encoding="utf-8"))
+    if all(isinstance(row, str) for rows in then.values() for row in rows):
+        return then
+    # An older version's: the cases of each participant. It told no order, so that of now is taken.
+    told = {case_id: [participant, split] for participant, rows in then.items() for case_id, split in rows}
+    return {case_id: told[case_id] for case_id in (*now, *told) if case_id in told}
+
+
+def _by_participant(cases: Mapping[str, Sequence[str]]) -> dict[str, set[tuple[str, str]]]:
+    """Case and split of each participant's cases."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for case_id, (participant, split) in cases.items():
+        found.setdefault(participant, set()).add((case_id, split))
+    return found
 
 
 def _some(names: Iterable[str]) -> str:

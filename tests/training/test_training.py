@@ -31,6 +31,7 @@ from pet_pipeline.training.folds import assign
 from pet_pipeline.training.loop import LoopSettings, Stage, learning_rate, run
 from pet_pipeline.training.madm import train_model
 from pet_pipeline.training.seen import seen_ranges
+from pet_pipeline.training.session import as_begun, claim
 
 SMALL = (
     "prior.widths=[4,8]",
@@ -165,6 +166,40 @@ def test_copied_images_go_on_exactly_and_changed_ones_are_refused(cohort: Manife
     again = train_model(mine, settings, tmp_path / "run", progress=silent, task="prior", resume=True)
     assert losses(tmp_path / "run") == losses(tmp_path / "unbroken")
     assert weights_of(again) == weights_of(unbroken)
+
+
+def test_rows_in_another_order_go_on_exactly(cohort: Manifest, tmp_path: Path) -> None:
+    extra = tuple(replace(case, case_id=f"{case.case_id}b") for case in cohort.cases[2:])
+    mixed = Manifest(cohort.root, (cohort.cases[3], *extra, *cohort.cases[:3], cohort.cases[4]))  # as no sort has it
+    settings = load(TrainingSettings, "tiny", SMALL)
+    unbroken = train_model(mixed, settings, tmp_path / "unbroken", progress=silent)
+    for name, other in (("turned", mixed.cases[::-1]), ("sorted", sorted(mixed.cases, key=lambda case: case.case_id))):
+        broken = tmp_path / name
+        with pytest.raises(Killed):
+            train_model(mixed, settings, broken, progress=lambda d, _t: killed_in("prior-fold1", 3, d))
+        again = train_model(Manifest(cohort.root, tuple(other)), settings, broken, progress=silent, resume=True)
+        assert losses(broken) == losses(tmp_path / "unbroken")
+        assert weights_of(again) == weights_of(unbroken)
+
+
+def test_the_order_of_the_rows_is_that_of_the_beginning(cohort: Manifest, tmp_path: Path) -> None:
+    given = (cohort.cases[2], replace(cohort.cases[0], case_id="t", participant_id="t", split="test"), cohort.cases[1])
+    swapped = Manifest(cohort.root, given[::-1])
+    (tmp_path / "stages").mkdir()
+    assert begun_with(tmp_path, Manifest(cohort.root, given)) == (*given[::2], given[1])
+    assert begun_with(tmp_path, swapped) == (*given[::2], given[1])
+    older = {case.participant_id: [[case.case_id, case.split]] for case in given[::2]}  # which told no order
+    (tmp_path / "cohort.json").write_text(json.dumps(older))
+    assert begun_with(tmp_path, swapped) == (*given[::-2], given[1])
+    assert begun_with(tmp_path, Manifest(cohort.root, given)) == (*given[::-2], given[1])  # now it is told
+    with pytest.raises(UsageError, match=r"another cohort \(gone: sub-1\)"):
+        begun_with(tmp_path, Manifest(cohort.root, given[:1]))
+
+
+def begun_with(run: Path, manifest: Manifest) -> tuple[Case, ...]:
+    """The cases in the order of a run that is begun or resumed."""
+    claim(run, TrainingSettings(), "madm", True, manifest)
+    return as_begun(manifest, run).cases
 
 
 def test_a_run_of_an_older_version_which_recorded_no_cohort_goes_on(cohort: Manifest, tmp_path: Path) -> None:
