@@ -27,6 +27,11 @@ log = logging.getLogger(__name__)
 
 Batch = Mapping[str, Tensor]
 
+Validate = Callable[[nn.Module], Mapping[str, float]]
+
+FIGURES = "validation.jsonl"
+"""In a stage's folder: a line a validation."""
+
 MOST_DRAWERS = 4
 """Threads that draw coming batches, a core left to the network: a GPU takes a batch faster than one thread draws it."""
 
@@ -53,7 +58,7 @@ class Stage:
     optimiser: OptimiserSettings
     draw: Callable[[int, range], Batch]
     loss: Callable[[nn.Module, Batch], Tensor]
-    validate: Callable[[nn.Module], Mapping[str, float]] | None
+    validate: Validate | None
     settings: str
     first: int = 0
     last: int | None = None
@@ -89,9 +94,9 @@ def run(
     """Train the stage, going on from its last checkpoint if there is one; returns the averaged network.
 
     Writes `checkpoint.safetensors`, `losses.jsonl` (one line a step), `validation.jsonl` and TensorBoard events. A run
-    that was killed or interrupted goes on from its last checkpoint with the losses that the unbroken run has. Of
-    several processes each draws its share of the batch: their number changes nothing but rounding. The first alone
-    validates and writes.
+    that was killed or interrupted goes on from its last checkpoint with the losses and figures that the unbroken run
+    has. Of several processes each draws its share of the batch: their number changes nothing but rounding. The first
+    alone validates and writes.
 
     Raises:
         UsageError: the batch cannot be shared evenly, or the checkpoint is damaged or of other settings.
@@ -108,6 +113,14 @@ def run(
         clear_partials(path)
     step = checkpoint.load(path, network, average, optimiser, stage.settings) if path.is_file() else stage.first
     mine = processes.share(settings.batch)
+
+    def validation() -> Validate | None:
+        return stage.validate if step % loop.validate_every == 0 or step == last else None
+
+    resumed = processes.first and step > stage.first
+    if resumed and (validate := validation()) and step not in _steps_in(folder / FIGURES):  # it was interrupted
+        with _Record(folder, stage.name, step) as late:
+            late.figures(step, validate(average))
     if step >= last:
         return average
     network.train()
@@ -150,8 +163,8 @@ def run(
                 on_step(stage.name, step, last, value)
                 if step % loop.log_every == 0:
                     record.curves(step, {"loss": value, "learning_rate": rate, "gradient_norm": float(norm)})
-                if stage.validate is not None and (step % loop.validate_every == 0 or step == last):
-                    record.figures(step, stage.validate(average))
+                if validate := validation():
+                    record.figures(step, validate(average))
                 if step % loop.checkpoint_every == 0 or step == last:
                     record.flush()
                     checkpoint.save(path, step, network, average, optimiser, stage.settings)
@@ -169,11 +182,11 @@ class _Record:
 
     def __init__(self, folder: Path, name: str, step: int) -> None:
         self._name = name
-        self._figures = folder / "validation.jsonl"
+        self._figures = folder / FIGURES
         for path in (folder / "losses.jsonl", self._figures):
             _forget_after(path, step)
         self._losses = (folder / "losses.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder), purge_step=step)
+        self._board = SummaryWriter(str(folder), purge_step=step + 1)
 
     def __enter__(self) -> "_Record":
         return self
@@ -212,9 +225,20 @@ def _average_into(average: nn.Module, network: nn.Module, decay: float) -> None:
         kept.copy_(current)
 
 
+def _steps_in(path: Path) -> set[int]:
+    """The steps that have a line."""
+    return {json.loads(line)["step"] for line in _whole_lines(path)}
+
+
 def _forget_after(path: Path, step: int) -> None:
     """Drop the lines of a killed run that lie after the checkpoint, so that each step stands once."""
+    if path.is_file():
+        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+        path.write_text("".join(kept), encoding="utf-8")
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """All but what a kill cut off; none where there is no file."""
     if not path.is_file():
-        return
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
+        return []
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]

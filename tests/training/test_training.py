@@ -14,6 +14,7 @@ import torch
 from quiet_progress import Killed, killed_in, silent
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from pet_pipeline.configs.loading import load
@@ -282,6 +283,43 @@ def interrupted_after(function: Callable[..., None], calls: int) -> Callable[...
             raise KeyboardInterrupt
 
     return wrapped
+
+
+@pytest.mark.parametrize(("calls", "saved"), [(1, "2"), (2, "4"), (3, "5")])  # the last of them after the last step
+def test_an_interrupted_validation_is_made_up_for(calls: int, saved: str, tmp_path: Path) -> None:
+    def trained(folder: Path, validate: Callable[[nn.Module], dict[str, float]]) -> nn.Module:
+        torch.manual_seed(0)
+        optimiser = OptimiserSettings(steps=5, learning_rate=0.05, ema=0.5, warmup_steps=0)
+
+        def draw(step: int, _examples: range) -> dict[str, torch.Tensor]:
+            return {"x": torch.randn(4, 3, generator=torch.Generator().manual_seed(step))}
+
+        stage = Stage("line", nn.Linear(3, 1), optimiser, draw, lambda n, b: n(b["x"]).square().mean(), validate, "{}")
+        return run(stage, folder, LoopSettings(torch.device("cpu"), None, 3, 1, 2))
+
+    def figures(network: nn.Module) -> dict[str, float]:
+        return {"sum": float(sum(value.detach().sum() for value in network.parameters()))}
+
+    left = iter(range(calls - 1, -1, -1))
+
+    def interrupted(network: nn.Module) -> dict[str, float]:
+        if next(left) == 0:
+            raise KeyboardInterrupt
+        return figures(network)
+
+    trained(tmp_path / "unbroken", figures)
+    folder = tmp_path / "broken"
+    with pytest.raises(KeyboardInterrupt):
+        trained(folder, interrupted)
+    with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
+        assert file.metadata()["step"] == saved  # no step is lost for it
+    for _ in range(2):
+        trained(folder, figures)
+        assert (folder / "validation.jsonl").read_text() == (tmp_path / "unbroken" / "validation.jsonl").read_text()
+    curves = EventAccumulator(str(folder)).Reload()
+    for name in ("line/loss", "line/sum"):
+        known = EventAccumulator(str(tmp_path / "unbroken")).Reload().Scalars(name)
+        assert [(at.step, at.value) for at in curves.Scalars(name)] == [(at.step, at.value) for at in known]
 
 
 @pytest.mark.parametrize(
