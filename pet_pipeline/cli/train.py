@@ -77,10 +77,12 @@ def train(
     if task is Task.MUMAP:
         from pet_pipeline.configs.mumap import MumapTrainingSettings
         from pet_pipeline.training.mumap import train_mumap
+        from pet_pipeline.training.mumap_diffusion import refuse_unheard
 
         if processes * machines > 1:
             raise UsageError("train mumap runs in one process; leave out --processes and --machines")
         cascade = load(MumapTrainingSettings, config, settings or [])
+        refuse_unheard(cascade, settings or [])
         work = partial(train_mumap, manifest, cascade, output)
     else:
         from pet_pipeline.configs.schema import TrainingSettings

@@ -36,15 +36,16 @@ from pet_pipeline.models.devices import Compute, choose
 from pet_pipeline.models.memory import keep_freed_memory
 from pet_pipeline.models.ournet import MuUNet
 from pet_pipeline.models.registry import parameter_count
-from pet_pipeline.models.weights import load_folder, network, save_folder, unusual_network
+from pet_pipeline.models.weights import save_folder
 from pet_pipeline.mumap.building import build_bank
 from pet_pipeline.mumap.population import Bank
 from pet_pipeline.physics.water import preparation
 from pet_pipeline.training.checkpoint import CASES
 from pet_pipeline.training.folds import Fold, assign
 from pet_pipeline.training.loop import Stage
-from pet_pipeline.training.madm import VALIDATION_CASES, box_multiple, train_model
-from pet_pipeline.training.mumap_data import TARGET, chosen_images, pack_mumaps
+from pet_pipeline.training.madm import VALIDATION_CASES, box_multiple
+from pet_pipeline.training.mumap_data import chosen_images, pack_mumaps
+from pet_pipeline.training.mumap_diffusion import refuse_unheard, train_diffusion
 from pet_pipeline.training.mumap_estimates import confidence_floor, write_estimates, write_priors
 from pet_pipeline.training.mumap_steps import LossWeights, coarse_loss, mumap_batch, mumap_figures, mumap_loss
 from pet_pipeline.training.seen import cases_seen, seen_ranges
@@ -54,11 +55,6 @@ from pet_pipeline.training.unusual import teach
 log = logging.getLogger(__name__)
 
 BANK_FILE = "bank.npz"
-
-OWN_OF_DIFFUSION = (
-    "seed", "device", "precision", "grid", "normalisation", "augmentation", "folds", "checkpoint_every",
-)  # fmt: skip
-"""Settings that `diffusion` has, too: with that method its own count alone."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +105,7 @@ def train_mumap(
         UsageError: the run exists already and is not to be resumed, or had other settings or another cohort; too few
             participants; a row without a mu-map; with method=diffusion, settings that would not count.
     """
-    if settings.method == "diffusion":
-        _refuse_unheard(settings)
+    refuse_unheard(settings)
     claim(folder, settings, "mumap", resume, manifest)
     manifest = as_begun(manifest, folder)
     compute = choose(settings.device, settings.precision)
@@ -118,7 +113,7 @@ def train_mumap(
     packed = _pack(manifest, settings, folder, progress, workers)
     train = tuple(case for case in packed if case.split == "train")
     if settings.method == "diffusion":
-        return _train_diffusion(
+        return train_diffusion(
             manifest, settings, folder, packed, progress=progress, resume=resume, workers=workers, name=name,
             recipe=recipe,
         )  # fmt: skip
@@ -350,49 +345,3 @@ def _facts(
         "precision": compute.precision,
         "seed": settings.seed,
     }
-
-
-def _refuse_unheard(settings: MumapTrainingSettings) -> None:
-    """Refuse settings to which a training of method diffusion would not listen.
-
-    Raises:
-        UsageError: one that `diffusion` has of its own, another image than the packed one, or an augmentation that
-            would scale mu with the activity.
-    """
-    defaults, own = MumapTrainingSettings(), settings.diffusion
-    for name in OWN_OF_DIFFUSION:
-        if getattr(settings, name) not in (getattr(defaults, name), getattr(own, name)):
-            raise UsageError(f"{name} does not count with method=diffusion; set diffusion.{name} in its place")
-    if own.condition != "input":
-        raise UsageError(f"diffusion.condition={own.condition}: mu-maps are made of the column input; leave it out")
-    if own.augmentation.intensity:
-        raise UsageError("diffusion.augmentation.intensity scales the target too, which is mu here; set it to 0")
-
-
-def _train_diffusion(
-    manifest: Manifest,
-    settings: MumapTrainingSettings,
-    folder: Path,
-    packed: Sequence[PackedCase],
-    *,
-    progress: Progress,
-    resume: bool,
-    workers: int,
-    name: str | None,
-    recipe: str,
-) -> Path:
-    """The machinery of `training.madm` with mu in place of the corrected PET: prior and denoisers learn mu / 0.096."""
-    assert all(case.has(TARGET) for case in packed)
-    trained = load_folder(
-        train_model(
-            manifest, settings.diffusion, folder / "diffusion", progress=progress, resume=resume, workers=workers,
-            name=name or folder.resolve().name, recipe=recipe or "pet-pipeline train mumap --set method=diffusion",
-            packed=packed,
-        )
-    )  # fmt: skip
-    description = trained.description.model_copy(
-        update={"task": "mumap", "mumap": MumapDescription(method="diffusion", stages=1)}
-    )
-    networks = {role: network(trained, role) for role in description.networks}
-    save_folder(folder / "model", description, networks, unusual=unusual_network(trained))
-    return folder / "model"

@@ -37,6 +37,18 @@ def values(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)
 
 
+def test_a_setting_that_the_method_does_not_hear_is_refused(
+    pet_pipeline: Call, mumap_cohort: Path, tmp_path: Path
+) -> None:
+    code, out, err = pet_pipeline(
+        "train", "mumap", "--data", mumap_cohort, "--output", tmp_path / "run", "--set", "method=diffusion",
+        "--set", "validate_every=7",
+    )  # fmt: skip
+    assert (code, out) == (2, "")
+    assert "validate_every does not count with method=diffusion; set diffusion.validate_every in its place" in err
+    assert not (tmp_path / "run").exists()
+
+
 def test_trained_and_used_from_the_command_line(
     pet_pipeline: Call, mumap_cohort: Path, unseen: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pet_pipeline.training import mumap_estimates
 from pet_pipeline.training.folds import Fold
 from pet_pipeline.training.mumap import train_mumap
 from pet_pipeline.training.mumap_data import chosen_images, draw_mumap_patch, pack_mumaps
+from pet_pipeline.training.mumap_diffusion import refuse_unheard
 from pet_pipeline.training.mumap_estimates import LEAST_FLOOR, confidence_floor, write_estimates, write_prior
 from pet_pipeline.training.mumap_steps import LossWeights, array_of, coarse_loss, mumap_loss
 from pet_pipeline.units import MU_WATER_CM1
@@ -268,6 +270,24 @@ def test_what_diffusion_would_not_listen_to_is_refused(
     with pytest.raises(UsageError, match=re.escape(message)):
         train_mumap(manifest, settings, tmp_path / "run", progress=silent)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["prior_share", "log_every", "validate_every"])
+def test_what_diffusion_has_of_its_own_is_refused_beside_it(name: str, manifest: Manifest, tmp_path: Path) -> None:
+    refused = re.escape(f"{name} does not count with method=diffusion; set diffusion.{name} in its place")
+    said, value = f"{name}={0.25 if name == 'prior_share' else 7}", 0.25 if name == "prior_share" else 7
+    for preset in ("tiny-mumap", "mumap-demo"):
+        load_with = partial(load, MumapTrainingSettings, preset)
+        refuse_unheard(load_with(["method=diffusion"]))  # a preset's own values are of the other methods
+        refuse_unheard(load_with([said]), [said])
+        refuse_unheard(load_with(["method=diffusion", said, f"diffusion.{said}"]), [said])
+        with pytest.raises(UsageError, match=refused):
+            refuse_unheard(load_with(["method=diffusion", said]), ["method=diffusion", said])
+    with pytest.raises(UsageError, match=refused):  # as a file without a diffusion group says it
+        train_mumap(
+            manifest, MumapTrainingSettings.model_validate({"method": "diffusion", name: value,
+            "diffusion": {"augmentation": {"intensity": 0.0}}}), tmp_path / "run", progress=silent,
+        )  # fmt: skip
 
 
 def test_targets_are_the_body_alone_in_multiples_of_water(manifest: Manifest, tmp_path: Path, trunks: Any) -> None:
