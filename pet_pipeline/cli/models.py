@@ -42,7 +42,7 @@ def list_models(json: choices.Json = False) -> None:
         return
     table = Table()
     for header in ("name", "version", "task", "parameters", "mm", "intended use"):
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header == "name")
     for folder, row in zip(folders, rows, strict=True):
         spacing = " x ".join(f"{value:g}" for value in folder.description.grid.spacing_mm)
         cells = (row["name"], row["version"], row["task"], f"{row['parameters']:,}", spacing, row["intended_use"])

@@ -37,11 +37,16 @@ class Compute:
     precision: Precision
     reason: str
 
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """What layers are computed in where it is not float32; None where it is."""
+        return None if self.precision == "fp32" else DTYPE[self.precision]
+
     @contextlib.contextmanager
     def networks(self) -> Iterator[None]:
         """Inside, networks run without gradients and in the chosen precision."""
         with torch.inference_mode(), torch.autocast(
-            self.device.type, dtype=DTYPE[self.precision], enabled=self.precision != "fp32"
+            self.device.type, dtype=self.autocast, enabled=self.autocast is not None
         ):  # fmt: skip
             yield
 

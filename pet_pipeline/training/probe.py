@@ -134,8 +134,7 @@ def seconds_a_step(probe: Probe, compute: Compute) -> float:
     batch = probe.batch()
     optimiser = OptimiserSettings(steps=TIMED_STEPS, warmup_steps=0)
     stage = Stage("timing", probe.build(), optimiser, lambda *_: batch, probe.loss, None, "")
-    autocast = None if compute.precision == "fp32" else DTYPE[compute.precision]
-    loop = LoopSettings(compute.device, autocast, TIMED_STEPS + 1, TIMED_STEPS + 1, TIMED_STEPS + 1)
+    loop = LoopSettings(compute.device, compute.autocast, TIMED_STEPS + 1, TIMED_STEPS + 1, TIMED_STEPS + 1)
     with tempfile.TemporaryDirectory() as folder:
         run(stage, Path(folder), loop, on_step)
     return (ends[-1] - ends[0]) / (TIMED_STEPS - 1)

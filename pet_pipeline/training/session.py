@@ -16,7 +16,7 @@ from pet_pipeline.configs.loading import as_yaml
 from pet_pipeline.data.files import write_json, write_text
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import UsageError
-from pet_pipeline.models.devices import DTYPE, Compute
+from pet_pipeline.models.devices import Compute
 from pet_pipeline.models.registry import build
 from pet_pipeline.seeding import derive_seed
 from pet_pipeline.training.loop import LoopSettings, Stage, run
@@ -86,7 +86,7 @@ class Session:
 
             loop = LoopSettings(
                 self.compute.device,
-                None if self.compute.precision == "fp32" else DTYPE[self.compute.precision],
+                self.compute.autocast,
                 self.intervals.checkpoint_every,
                 self.intervals.log_every,
                 self.intervals.validate_every,

@@ -27,6 +27,7 @@ from pet_pipeline.data.framing import Frame, frame_body
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.resample import onto
 from pet_pipeline.data.sketch import coarse, drawn, sketch
+from pet_pipeline.models.devices import choose
 from pet_pipeline.models.sketchnet import SketchNet
 from pet_pipeline.models.weights import ModelFolder, with_unusual
 from pet_pipeline.seeding import generator
@@ -124,7 +125,8 @@ def teach(
         "unusual", network, settings.optimiser, partial(draw, examples, kinds, settings), loss, None,
         json.dumps({**settings.model_dump(mode="json"), "kinds": kinds, "participants": len(examples)}, sort_keys=True),
     )  # fmt: skip
-    loop = LoopSettings(torch.device("cpu"), None, 500, 100, settings.optimiser.steps)
+    compute = choose("cpu")  # bf16 where it is native: half of the time
+    loop = LoopSettings(compute.device, compute.autocast, 500, 100, settings.optimiser.steps)
     with progress("unusual inputs", settings.optimiser.steps) as tick:
         taught = run(stage, run_folder, loop, lambda *_: tick(1)).eval()
     assert isinstance(taught, SketchNet)
