@@ -169,7 +169,8 @@ class Found:
 def run(method: Method, cases: Sequence[tuple], repeats: int, *, tenths_alone: bool) -> Found:  # type: ignore[type-arg]
     """Translate every volume; one that rebuilds its slabs runs `repeats` times a tenth of its steps, and whole once."""
     volumes = [canonical(case.input) for case, _ in cases]
-    method.timed(volumes[0], method.options.model_copy(update={"steps": 1}), "warm-up")
+    one_step = {} if method.options.prior_only else {"steps": 1}
+    method.timed(volumes[0], method.options.model_copy(update=one_step), "warm-up")
     whole, short, shares, rows, calls, peak = [], [], [], [], 0, 0.0
     for (case, twin), volume in zip(cases, volumes, strict=True):
         options = tenth_of(method.options) if tenths_alone and method.rebuilt else method.options
