@@ -15,8 +15,10 @@ def channels_last(x: Tensor) -> Tensor:
     """
     if x.shape[1] > 1:
         return x.contiguous(memory_format=MEMORY_FORMAT[x.ndim])
-    x = x.contiguous()
-    return x.as_strided(x.shape, (x.stride(0), 1, *x.stride()[2:]))
+    strides = [1]
+    for size in reversed(x.shape[2:]):  # not x.stride(): ONNX has no name for it
+        strides.insert(0, strides[0] * size)
+    return x.contiguous().as_strided(x.shape, (strides[0], 1, *strides[1:]))
 
 
 def to_channels_last(network: nn.Module) -> None:
