@@ -8,8 +8,9 @@ time is ten times the median of `--repeats` runs of a tenth of its steps, and th
 (`--tenths-alone` leaves it out, and its scores, where half an hour is too long).
 The rows before it change one thing at a time, so that each has its share; the first rows are cheaper ways than the
 default: the prior alone, one evaluation of one view, one of each view, all without the mirrored body. Also: FLOP/s of
-the denoiser against a matrix product in the same precision, and `translate` of five steps on a loaded model against the
-bare forwards that it needs. Prints Markdown; --smoke takes minutes and proves nothing.
+the denoiser, with and without fused convolutions, against a matrix product in the same precision, and `translate` of
+five steps on a loaded model against the bare forwards that it needs. Prints Markdown; --smoke takes minutes and proves
+nothing.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from pet_pipeline.inference import sampling_step
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.translator import Translation, Translator
-from pet_pipeline.models import devices
+from pet_pipeline.models import devices, fused
 from pet_pipeline.models.unet25d import UNet25d
 from pet_pipeline.simulation.cohort import simulate_cohort
 from pet_pipeline.types import View
@@ -248,12 +249,17 @@ def seconds_of(work: Callable[[], object], device: torch.device, repeats: int) -
 def efficiency(translator: Translator, shape: tuple[int, ...], side: int, repeats: int) -> str:
     """FLOP/s of a forward of the axial network against a product of square matrices in the same precision."""
     compute, axial = translator.compute, translator.denoisers[View.AXIAL]
-    network = flops_of(axial, shape, compute) / seconds_of(forward_of(axial, shape, compute), compute.device, repeats)
+    forward, flops = forward_of(axial, shape, compute), flops_of(axial, shape, compute)
+    seconds = seconds_of(forward, compute.device, repeats)
+    with patch.object(fused, "_AVAILABLE", False):
+        layers_s = seconds_of(forward, compute.device, repeats)
     square = torch.randn((side, side), device=compute.device, dtype=devices.DTYPE[compute.precision])
     product = 2.0 * side**3 / seconds_of(lambda: square @ square, compute.device, repeats)
+    speed, sizes = flops / seconds, " x ".join(map(str, shape))
     return (
-        f"{compute.precision}: network on {' x '.join(map(str, shape))} {network / 1e9:.0f} GFLOP/s, product of "
-        f"{side} x {side} {product / 1e9:.0f} GFLOP/s, {network / product:.0%}"
+        f"{compute.precision}: network on {sizes} {speed / 1e9:.0f} GFLOP/s, product of {side} x {side} "
+        f"{product / 1e9:.0f} GFLOP/s, {speed / product:.0%}; {1e3 * seconds:.1f} ms, layer by layer "
+        f"{1e3 * layers_s:.1f} ms"
     )
 
 
