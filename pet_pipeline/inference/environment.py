@@ -125,7 +125,7 @@ def _advice(
             )
         else:
             lines.append(
-                "no GPU: everything runs on the CPU, a body at 5 mm in 3 to 20 seconds, a total-body scan in about a minute"
+                "no GPU: everything runs on the CPU, a body at 5 mm in 3 to 20 seconds, a total-body scan in a minute"
             )
     if compute.precision == "fp32":
         lines.append(f"precision fp32 ({compute.reason}): right, only slower")
