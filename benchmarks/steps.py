@@ -3,18 +3,21 @@
     python benchmarks/steps.py --data build/cohorts/cohort-test/manifest.tsv [--model NAME] [--steps 1 --steps 2]
 
 Each model as it is by default or, with --steps, by so many without the mirrored body, otherwise by its own sampler
-(more than one step: ancestral). Prints Markdown; seconds are those of `translate` on a loaded model.
+(of more than one step: --solver, ancestral if not said). Prints Markdown; seconds are those of `translate` on a loaded
+model.
 """
 
 import argparse
 import time
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 import numpy as np
 from quality import canonical, markdown, scored, with_twins
 
 from pet_pipeline.cli.console import progress
+from pet_pipeline.configs.schema import Solver
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.evaluation.case import Row
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
@@ -28,6 +31,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="manifest of the test cohort")
     parser.add_argument("--model", action="append", help=f"name or folder; default {DEFAULT_MODEL}")
     parser.add_argument("--steps", type=int, action="append", default=[])
+    parser.add_argument("--solver", choices=get_args(Solver), default="ddpm", help="of more than one step")
     parser.add_argument("--patients", type=int, default=5)
     given = parser.parse_args()
     pairs = with_twins(Manifest.load(given.data))[: given.patients]
@@ -37,7 +41,7 @@ def main() -> None:
     for source in given.model or [DEFAULT_MODEL]:
         translator = Translator.load(source)
         for steps in given.steps or (None,):
-            solver = "ddpm" if steps is not None and steps > 1 else None
+            solver = given.solver if steps is not None and steps > 1 else None
             options = TranslateOptions(steps=steps, solver=solver, mirror=None if steps is None else False)
             name = f"{translator.model.description.name}, {'default' if steps is None else f'steps {steps}'}"
             times = seconds.setdefault(name, [])

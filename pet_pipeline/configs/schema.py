@@ -145,6 +145,12 @@ class DiffusionSettings(Settings):
     weighting: Weighting = Field(
         "prediction", description="loss on what the network predicts, or on the x_0 it implies"
     )
+    activity_weighting: float = Field(
+        0.0,
+        ge=0,
+        description="power of the normalisation's slope by which squared errors are weighted; 0: all alike as the "
+        "network sees them, 2: alike in SUV, so that hot spots count for more",
+    )
     transport: Transport = Field(
         "diffusion",
         description="diffusion: times are even in the angle of the cosine schedule; flow: even along straight lines "

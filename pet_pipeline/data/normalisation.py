@@ -75,3 +75,9 @@ class Normalisation:
         scaled: Any = y * (self.spread / self.knee)  # type: ignore[operator]
         curved: Any = np.sinh(scaled) if isinstance(scaled, np.ndarray | np.generic) else scaled.sinh()
         return curved * (self.scale * self.knee)  # type: ignore[no-any-return]
+
+    def slope(self, y: T) -> T:
+        """The derivative of `inverse` over what it is at 0: how much activity a step of network values is worth."""
+        scaled: Any = y * (self.spread / self.knee)  # type: ignore[operator]
+        steep: Any = np.cosh(scaled) if isinstance(scaled, np.ndarray | np.generic) else scaled.cosh()
+        return steep  # type: ignore[no-any-return]

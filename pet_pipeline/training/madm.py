@@ -246,7 +246,7 @@ def view_stage(view: View, network: nn.Module, cases: Sequence[PackedCase], sett
         network,
         settings.denoiser_optimiser,
         partial(steps.denoiser_batch, cases, settings, view, view.value),
-        partial(steps.denoiser_loss, objective=objective, residual=residual),
+        partial(steps.denoiser_loss, objective=objective, residual=residual, weigh=steps.activity_weights(settings)),
         None,
         _identity(settings, "denoiser", "denoiser_optimiser", "diffusion", "noise_level", cases=cases),
     )

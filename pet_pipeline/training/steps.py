@@ -1,6 +1,6 @@
 """One update of each task as pure functions: which examples step n sees, and the loss on them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from pet_pipeline.configs.schema import TrainingSettings
 from pet_pipeline.data.dataset import Augmentation, PackedCase, draw_patch, draw_slice
 from pet_pipeline.diffusion.objective import Objective, draw_times
 from pet_pipeline.seeding import derive_seed, generator
+from pet_pipeline.training.estimates import unit_normalisation
 from pet_pipeline.training.loop import Batch
 from pet_pipeline.training.noise_levels import draw_noise_levels
 from pet_pipeline.types import View
@@ -101,10 +102,30 @@ def denoiser_batch(
     return batch
 
 
-def denoiser_loss(network: nn.Module, batch: Batch, objective: Objective, *, residual: bool) -> Tensor:
-    """The objective's weighted squared error at the batch's own (even) times and noise."""
+def denoiser_loss(
+    network: nn.Module,
+    batch: Batch,
+    objective: Objective,
+    *,
+    residual: bool,
+    weigh: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The objective's weighted squared error at the batch's own (even) times and noise.
+
+    `weigh` gives each pixel's weight from the normalised target; None: all alike.
+    """
     prior = batch["prior"] if residual else None
     x_0, noise, t = batch["target"], batch["noise"], objective.time(batch["t"])
     x_t = objective.noisy(x_0, noise, t)
     prediction = network(objective.network_input(x_t, t, prior), t, batch["condition"], batch.get("nstd"))
-    return objective.loss(prediction, objective.target(x_0, noise, t, prior), t)
+    target = objective.target(x_0, noise, t, prior)
+    return objective.loss(prediction, target, t, None if weigh is None else weigh(x_0))
+
+
+def activity_weights(settings: TrainingSettings) -> Callable[[Tensor], Tensor] | None:
+    """Each pixel's weight in the loss from its normalised target, as `diffusion.activity_weighting` asks."""
+    power = settings.diffusion.activity_weighting
+    if power == 0.0:
+        return None
+    normalisation = unit_normalisation(settings.normalisation)
+    return lambda target: normalisation.slope(target) ** power

@@ -34,6 +34,15 @@ def test_linear_below_the_knee_and_logarithmic_above() -> None:
     assert high[1] - high[0] == pytest.approx(10.0 / 4.0 * np.log(2.0), rel=1e-3)
 
 
+def test_the_slope_is_the_derivative_of_the_way_back_over_that_at_zero() -> None:
+    normalisation = Normalisation(scale=2.0, knee=6.0, spread=1.5)
+    y, step = np.linspace(-3.0, 8.0, 40), 1e-5
+    derivative = (normalisation.inverse(y + step) - normalisation.inverse(y - step)) / (2.0 * step)
+    assert np.allclose(normalisation.slope(y), derivative / (2.0 * 1.5), rtol=1e-6)
+    torch = pytest.importorskip("torch")
+    assert np.allclose(normalisation.slope(torch.from_numpy(y)).numpy(), normalisation.slope(y), rtol=1e-12)
+
+
 def test_twice_the_activity_gives_twice_the_scale_and_the_same_network_values() -> None:
     one = Normalisation.fit(pet(), MASK, SETTINGS)
     two = Normalisation.fit(2.0 * pet(), MASK, SETTINGS)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from quiet_progress import Killed, killed_in, silent
+from torch import Tensor
 
 from pet_pipeline.configs.loading import load
 from pet_pipeline.configs.schema import TrainingSettings
@@ -19,8 +20,9 @@ from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.sketchnet import SketchNet
 from pet_pipeline.models.weights import load_folder, network, unusual_network, with_unusual
 from pet_pipeline.training.distillation import distil, one_step_settings
+from pet_pipeline.training.estimates import unit_normalisation
 from pet_pipeline.training.madm import train_model
-from pet_pipeline.training.steps import denoiser_batch, denoiser_loss
+from pet_pipeline.training.steps import activity_weights, denoiser_batch, denoiser_loss
 from pet_pipeline.types import View
 
 SMALL = (
@@ -88,6 +90,27 @@ def test_it_learns_at_the_time_that_the_sampler_asks_about(finished: Path) -> No
     settings = one_step_settings(finished)
     assert denoiser_batch(estimated(finished), settings, View.AXIAL, "axial", 0, range(4))["t"].tolist() == [1.0] * 4
     assert settings.sampler.first_time == 1.0
+
+
+def test_activity_weighting_counts_errors_as_squared_errors_of_suv() -> None:
+    settings = load(TrainingSettings, "tiny", ["diffusion.activity_weighting=2"])
+    normalisation, weigh = unit_normalisation(settings.normalisation), activity_weights(settings)
+    draw = torch.Generator().manual_seed(0)
+    target = 6.0 * torch.rand((2, 1, 8, 8), generator=draw, dtype=torch.float64)
+    still = {"target": target, "noise": torch.zeros_like(target), "t": torch.ones(2), "condition": target}
+    ratios = []
+    for brightest in (False, True):
+        error = torch.where((target > 4.0) == brightest, 1e-4, 0.0)
+
+        def said(*_: object, error: Tensor = error) -> Tensor:
+            return target + error
+
+        objective = Objective("x0")
+        loss = denoiser_loss(said, still, objective, residual=False, weigh=weigh)  # type: ignore[arg-type]
+        suv = normalisation.inverse(target + error) - normalisation.inverse(target)
+        ratios.append(float(loss / suv.square().mean()))
+    assert ratios[0] == pytest.approx(ratios[1], rel=1e-2)
+    assert activity_weights(load(TrainingSettings, "tiny")) is None
 
 
 def test_a_folder_without_a_run_its_views_or_its_cases_is_refused(
