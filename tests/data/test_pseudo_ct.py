@@ -1,6 +1,8 @@
 """A pseudo-CT series: read back by pydicom and by our reader, in its place, with the PET's frame of reference."""
 
 import datetime
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +147,13 @@ def test_only_hu_into_a_new_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_series(tmp_path / "empty", given, kvp=120)
     assert len(list((tmp_path / "empty").iterdir())) == SHAPE[2]
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (Debian: dicom3tools)")
+@pytest.mark.parametrize("given", [None, False, True])
+def test_the_standards_checker_finds_no_error(given: bool | None, tmp_path: Path) -> None:
+    pet = None if given is None else pet_series(tmp_path / "pet")
+    write_series(tmp_path / "out", pseudo(), kvp=100, pet=pet, keep_ids=bool(given), now=NOW)
+    said = subprocess.run(["dciodvfy", tmp_path / "out" / "CT0002.dcm"], capture_output=True, text=True, check=False)
+    assert "CTImage" in said.stderr
+    assert "Error" not in said.stderr
