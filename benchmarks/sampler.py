@@ -216,11 +216,11 @@ def forward_of(network: UNet25d, shape: tuple[int, ...], compute: devices.Comput
     slab = torch.randn((shape[0], network.settings.condition_channels, *shape[2:]), device=compute.device)
     t = torch.tensor([0.1], device=compute.device)
     with compute.networks():
-        features = network.embed_condition(slab)
+        features, modulations = network.embed_condition(slab), network.modulations(t)
 
     def forward() -> Tensor:
         with compute.networks():
-            return network.forward_embedded(noisy, t, features)
+            return network.forward_embedded(noisy, modulations, features)
 
     return forward
 
@@ -232,7 +232,7 @@ def flops_of(network: UNet25d, shape: tuple[int, ...], compute: devices.Compute)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         features = network.embed_condition(slab)
         before = counter.get_total_flops()
-        network.forward_embedded(noisy, torch.ones(1, device=compute.device), features)
+        network.forward_embedded(noisy, network.modulations(torch.ones(1, device=compute.device)), features)
     return int(counter.get_total_flops() - before)
 
 

@@ -9,6 +9,7 @@ from pet_pipeline.configs.schema import SamplerSettings
 from pet_pipeline.diffusion.multipath import OnPath, Paths, average_paths
 from pet_pipeline.diffusion.multiview import Progress, Task, ViewDenoiser
 from pet_pipeline.models.devices import Compute
+from pet_pipeline.models.fused import Modulation
 from pet_pipeline.models.memory import halving
 from pet_pipeline.models.unet25d import UNet25d
 from pet_pipeline.types import View
@@ -30,9 +31,14 @@ def view_denoiser(view: View, network: UNet25d, compute: Compute, nstd: Tensor |
         with compute.networks():
             return network.embed_condition(slab)
 
+    told: tuple[Tensor, Sequence[Modulation]] | None = None
+
     def predict(noisy: Tensor, t: Tensor, features: Tensor) -> Tensor:
+        nonlocal told
         with compute.networks():
-            return network.forward_embedded(noisy, t, features, nstd)
+            if told is None or told[0] is not t:
+                told = t, network.modulations(t, nstd)
+            return network.forward_embedded(noisy, told[1], features)
 
     return ViewDenoiser(view, embed, predict, network.settings.slab_half_width, network.settings.prior_half_width)
 

@@ -169,7 +169,7 @@ class TimeModulation(nn.Module):
         nn.init.zeros_(self.out.bias)
         self.noise = NoiseEmbedding(4 * features) if noise else None
 
-    def forward(self, t: Tensor, nstd: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+    def forward(self, t: Tensor, nstd: Tensor | None = None) -> list[Modulation]:
         """Diffusion times and noise levels, each (B,) or (1,) -> for each block (factor, shift), each (B, C, 1, 1).
 
         Args:

@@ -4,9 +4,14 @@ In bfloat16 a convolution runs at the speed of a matrix product, and most of a n
 memory around it. A modulation is an affine map of a convolution's output, so it goes into the weights; hard-swish and
 the sum with a skip connection are done where the convolution writes. The operators are those that torch's own compiler
 calls. Without them, while gradients are taken, and on a GPU the same is done layer by layer.
+
+Weights so converted are kept with their layer, for one precision and one modulation at a time: a volume takes many
+calls at the same diffusion time.
 """
 
+from dataclasses import dataclass
 from typing import cast
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -33,15 +38,8 @@ def hardswish(x: Tensor) -> Tensor:
 def activated(layer: Convolution, x: Tensor, modulation: Modulation | None = None) -> Tensor:
     """hardswish(factor layer(x) + shift), without a modulation hardswish(layer(x)); the layer has a bias."""
     if _usable(x) and (modulation is None or len(modulation[0]) == 1):
-        weight, bias = layer.weight, cast(Tensor, layer.bias)
-        if modulation is not None:
-            factor, shift = (part.flatten() for part in modulation)
-            weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-            bias = torch.addcmul(shift, bias, factor)
-        return cast(
-            Tensor,
-            torch.ops.mkldnn._convolution_pointwise(*_arguments(layer, x, weight, bias), "hardswish", [], ""),
-        )
+        operator = torch.ops.mkldnn._convolution_pointwise
+        return cast(Tensor, operator(*_arguments(layer, x, modulation), "hardswish", [], ""))
     h: Tensor = layer(x)
     return hardswish(h if modulation is None else modulated(h, modulation))
 
@@ -55,7 +53,7 @@ def modulated(h: Tensor, modulation: Modulation) -> Tensor:
 def added(total: Tensor, layer: Convolution, x: Tensor) -> Tensor:
     """Total + layer(x), in the precision of layer(x)."""
     if _usable(x):
-        given, *rest = _arguments(layer, x, layer.weight, layer.bias)
+        given, *rest = _arguments(layer, x)
         total = channels_last(total.to(given.dtype))
         return cast(
             Tensor,
@@ -76,12 +74,46 @@ def _usable(x: Tensor) -> bool:
 
 
 def _arguments(
-    layer: Convolution, x: Tensor, weight: Tensor, bias: Tensor | None
+    layer: Convolution, x: Tensor, modulation: Modulation | None = None
 ) -> tuple[Tensor, *tuple[object, ...]]:
     precision = _precision(x)
     x = channels_last(x.to(precision))
-    bias = None if bias is None else bias.to(precision)
-    return x, weight.to(precision), bias, layer.padding, layer.stride, layer.dilation, layer.groups
+    return x, *_weights(layer, precision, modulation), layer.padding, layer.stride, layer.dilation, layer.groups
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """What a layer's weight and bias have become, and from what."""
+
+    stamp: tuple[object, ...]
+    modulation: Modulation | None
+    weight: Tensor
+    bias: Tensor | None
+
+
+_KEPT: WeakKeyDictionary[Convolution, _Weights] = WeakKeyDictionary()
+
+
+def _weights(layer: Convolution, precision: torch.dtype, modulation: Modulation | None) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias in this precision, the modulation folded in; kept until any of them is another one."""
+    weight, bias = layer.weight, layer.bias
+    # Who trains on changes weights in place; tensors made in inference mode do not count their changes.
+    stamp = None if weight.is_inference() else (precision, weight.data_ptr(), weight._version, _version(bias))
+    kept = _KEPT.get(layer)
+    if kept is not None and kept.stamp == stamp and kept.modulation is modulation:
+        return kept.weight, kept.bias
+    if modulation is not None:
+        factor, shift = (part.flatten() for part in modulation)
+        weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        bias = torch.addcmul(shift, cast(Tensor, bias), factor)
+    weight, bias = weight.to(precision), None if bias is None else bias.to(precision)
+    if stamp is not None:
+        _KEPT[layer] = _Weights(stamp, modulation, weight, bias)
+    return weight, bias
+
+
+def _version(bias: Tensor | None) -> int | None:
+    return None if bias is None or bias.is_inference() else bias._version
 
 
 def _precision(x: Tensor) -> torch.dtype:

@@ -1,5 +1,6 @@
 """The conditional 2.5D denoiser: a 2D U-Net on a noisy slice, with slabs of the input and of the prior as channels."""
 
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from pet_pipeline.models.blocks import (
     convolution,
     normalisation,
 )
-from pet_pipeline.models.fused import added, hardswish
+from pet_pipeline.models.fused import Modulation, added, hardswish
 from pet_pipeline.models.layout import channels_last, to_channels_last
 
 
@@ -28,10 +29,10 @@ class _Level(nn.Module):
             for _ in range(settings.blocks)
         )
 
-    def forward(self, h: Tensor, modulations: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """(B, C, H, W) -> same; takes its modulations off the front of the list."""
+    def forward(self, h: Tensor, modulations: Iterator[Modulation]) -> Tensor:
+        """(B, C, H, W) -> same; each block takes the next modulation."""
         for block, attention in zip(self.blocks, self.attention, strict=True):
-            h = attention(block(h, modulations.pop(0)))
+            h = attention(block(h, next(modulations)))
         return h
 
 
@@ -81,39 +82,50 @@ class UNet25d(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor, nstd: Tensor | None = None) -> Tensor:
         """(B, 1, H, W), (B,) in [0, 1], (B, C, H, W), (B,) -> (B, 1, H, W)."""
-        return self.forward_embedded(x_t, t, self.embed_condition(condition), nstd)
+        return self.forward_embedded(x_t, self.modulations(t, nstd), self.embed_condition(condition))
 
     def embed_condition(self, condition: Tensor) -> Tensor:
         """The first convolution's condition part: (B, C, H, W) -> (B, widths[0], H, W), the same at every step."""
         return cast(Tensor, self.stem_condition(channels_last(condition)))
 
-    def forward_embedded(self, x_t: Tensor, t: Tensor, features: Tensor, nstd: Tensor | None = None) -> Tensor:
+    def modulations(self, t: Tensor, nstd: Tensor | None = None) -> Sequence[Modulation]:
+        """What the blocks make of time and noise level, the same for every slice of a step.
+
+        Args:
+            t: diffusion times in [0, 1], (B,) or (1,) for all.
+            nstd: the input's noise level, (B,) or (1,) for all, NaN where unknown; None: unknown.
+
+        Raises:
+            ValueError: `nstd` without `noise_embedding`.
+        """
+        return cast(list[Modulation], self.time(t, nstd))
+
+    def forward_embedded(self, x_t: Tensor, modulations: Sequence[Modulation], features: Tensor) -> Tensor:
         """The rest of the network.
 
         Args:
             x_t: noisy slices (B, 1, H, W), any strides.
-            t: diffusion times in [0, 1], (B,) or (1,) for all.
+            modulations: of the method of that name; the same object at the same time, for weights are kept by it.
             features: what `embed_condition` gave for these slices.
-            nstd: the input's noise level, (B,) or (1,) for all, NaN where unknown; None: unknown.
 
         Returns:
             The prediction (B, 1, H, W).
 
         Raises:
-            ValueError: H or W is not a multiple of `multiple`, or `nstd` without `noise_embedding`.
+            ValueError: H or W is not a multiple of `multiple`.
         """
         if x_t.shape[-2] % self.multiple or x_t.shape[-1] % self.multiple:
             raise ValueError(f"slices of {x_t.shape[-2]} x {x_t.shape[-1]}: needed are multiples of {self.multiple}")
-        modulations = self.time(t, nstd)
+        of_blocks = iter(modulations)
         h = added(features, self.stem_sample, channels_last(x_t))
         skips = []
         for level, down in zip(self.encoder, self.down, strict=False):
-            h = level(h, modulations)
+            h = level(h, of_blocks)
             skips.append(h)
             h = down(h)
-        h = self.encoder[-1](h, modulations)
-        h = self.decoder[-1](h, modulations)
+        h = self.encoder[-1](h, of_blocks)
+        h = self.decoder[-1](h, of_blocks)
         for level, up in zip(reversed(self.decoder[:-1]), reversed(self.up), strict=True):
             h = F.interpolate(up(h), scale_factor=2.0, mode="nearest").add_(skips.pop())
-            h = level(h, modulations)
+            h = level(h, of_blocks)
         return cast(Tensor, self.out(hardswish(self.out_norm(h))))

@@ -1,5 +1,7 @@
 """Fused convolutions give what the layers one by one give; single channels are laid out so that they stay fast."""
 
+import gc
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -62,6 +64,57 @@ def test_fused_follows_autocast(case: tuple[int, int, int, int | None]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == other.dtype == torch.bfloat16
         torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
+
+
+@needs_operators
+def test_kept_weights_follow_the_layer_the_modulation_and_the_precision() -> None:
+    layer, x, _, modulation = made(2, 8, 8, 1)
+    assert modulation is not None
+    assert layer.bias is not None
+    other = (modulation[0] + 1.0, modulation[1] - 1.0)
+
+    def agree(told: fused.Modulation | None, rtol: float = 1e-5) -> None:
+        with torch.no_grad():
+            expected = fused.activated(layer, x, told)
+        with torch.inference_mode():
+            for _ in range(2):  # the second time with what was kept
+                found = fused.activated(layer, x, told)
+                assert found.dtype == expected.dtype
+                torch.testing.assert_close(found, expected, rtol=rtol, atol=rtol)
+
+    for told in (modulation, other, None, modulation):
+        agree(told)
+    with torch.no_grad():
+        layer.weight.mul_(-2.0)
+    agree(modulation)
+    with torch.inference_mode():
+        layer.bias.add_(3.0)
+    agree(modulation)
+    layer.load_state_dict(made(2, 8, 8, None)[0].state_dict())
+    with torch.autocast("cpu", torch.bfloat16):
+        agree(modulation, rtol=0.1)
+    agree(modulation)
+
+
+@needs_operators
+def test_weights_made_in_inference_mode_are_followed_too() -> None:
+    with torch.inference_mode():
+        layer, x, _, _ = made(2, 8, 8, None)
+        before = fused.activated(layer, x)
+        layer.weight.mul_(-2.0)
+        assert not torch.allclose(before, fused.activated(layer, x), atol=0.1)
+
+
+@needs_operators
+def test_kept_weights_go_with_their_layer() -> None:
+    layer, x, _, _ = made(2, 8, 8, None)
+    before = len(fused._KEPT)
+    with torch.inference_mode():
+        fused.activated(layer, x)
+    assert len(fused._KEPT) == before + 1
+    del layer
+    gc.collect()
+    assert len(fused._KEPT) == before
 
 
 @needs_operators

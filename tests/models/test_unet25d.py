@@ -38,7 +38,7 @@ def test_any_multiple_and_condition_apart(norm: str, size: tuple[int, int]) -> N
     x_t, t, condition = inputs(network, *size)
     whole = network(x_t, t, condition)
     assert whole.shape == x_t.shape
-    assert torch.equal(network.forward_embedded(x_t, t, network.embed_condition(condition)), whole)
+    assert torch.equal(network.forward_embedded(x_t, network.modulations(t), network.embed_condition(condition)), whole)
 
 
 @torch.no_grad()
