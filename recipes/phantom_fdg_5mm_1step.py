@@ -26,11 +26,7 @@ from pet_pipeline.training.estimates import write_estimates
 from pet_pipeline.training.folds import assign
 from pet_pipeline.training.madm import pack_cases
 
-STEPS = (
-    "denoiser_optimiser.steps=1500",
-    "denoiser_optimiser.learning_rate=4.0e-4",
-    "diffusion.activity_weighting=2",
-)
+STEPS = ("denoiser_optimiser.steps=1500", "denoiser_optimiser.learning_rate=4.0e-4")
 
 
 def finished_run(model: str, config: str, cohort: Manifest, run: Path) -> Path:

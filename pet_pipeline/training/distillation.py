@@ -29,6 +29,7 @@ from pet_pipeline.types import View
 ONE_STEP = (
     "diffusion.t_min=1",
     "diffusion.t_max=1",
+    "diffusion.activity_weighting=2",
     "sampler.start=noise",
     "sampler.steps=1",
     "sampler.solver=ddim",
@@ -37,7 +38,10 @@ ONE_STEP = (
     "denoiser_optimiser.warmup_steps=20",
     "denoiser_optimiser.learning_rate=2.0e-4",
 )
-"""What becomes of the settings of the run; the rate is a fifth of the built-in model's, as the weights are good."""
+"""What becomes of the settings of the run; the rate is a fifth of the built-in model's, as the weights are good.
+
+Errors count as they do in SUV: at the same PSNR fewer lesions are lost than with errors as the network sees them.
+"""
 
 
 def one_step_settings(run: Path, changes: Sequence[str] = ()) -> TrainingSettings:
