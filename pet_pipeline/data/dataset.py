@@ -295,23 +295,24 @@ def draw_slice(
     axis = view.axis
     index = int(rng.integers(case.shape[axis]))
     start = [draw_start(have, side, rng) for have in case.shape]
-    seen, around = 2 * slab_half_width + 1, 2 * prior_half_width + 1
-    slabs = {"condition": slice(0, seen), "prior": slice(seen, seen + around), "target": slice(seen + around, None)}
+    widths = {"condition": 2 * slab_half_width + 1, "prior": 2 * prior_half_width + 1, "target": 1}
     if prior_half_width < 0:
-        slabs = {"condition": slice(0, seen), "target": slice(seen, None)}
+        del widths["prior"]
     # All that is drawn in one array: a training step waits for this where the network takes all cores.
-    stack = np.zeros((slabs["target"].start + 1, side, side), dtype=np.float32)
-    for name, place in slabs.items():
-        slab = stack[place]
-        start[axis] = index - len(slab) // 2
+    stack = np.zeros((sum(widths.values()), side, side), dtype=np.float32)
+    first = 0
+    for name, width in widths.items():
+        slab = stack[first : first + width]
+        first += width
+        start[axis] = index - width // 2
         _read_into(np.moveaxis(slab, 0, axis), case.read(name), start)
         if augmentation.flips[axis]:
             slab[:] = slab[::-1].copy()
     stack = _normalised(stack, normalisation, augmentation)
     across = [slice(None, None, -1) if flip else slice(None) for flip in np.delete(augmentation.flips, axis)]
     stack = stack[:, *across]
-    middle = seen + prior_half_width
-    prior = stack[middle : middle + 1] if "prior" in slabs else np.zeros_like(stack[:1])
+    middle = widths["condition"] + prior_half_width
+    prior = stack[middle : middle + 1] if "prior" in widths else np.zeros_like(stack[:1])
     return SliceExample(stack[:-1], prior, stack[-1:])
 
 

@@ -106,7 +106,8 @@ def _common(pydicom: Any, axial: Volume, kvp: float, pet: Series | None, keep_id
     )
     data.ImageComments = f"{DESCRIPTION}; attenuation correction research only"
     data.Manufacturer, data.ManufacturerModelName, data.SoftwareVersions = PRODUCT, "pseudo-CT", __version__
-    data.KVP, data.Laterality = decimal(kvp), ""  # the trunk has no side; the attribute must be there
+    data.KVP = decimal(kvp)
+    data.Laterality = ""  # the trunk has none; the attribute must be there
     data.AcquisitionNumber = 1
     data.BurnedInAnnotation, data.LossyImageCompression = "NO", "00"
     place(data, axial.geometry)
