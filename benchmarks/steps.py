@@ -20,6 +20,7 @@ from pet_pipeline.cli.console import progress
 from pet_pipeline.configs.schema import Solver
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.evaluation.case import Row
+from pet_pipeline.evaluation.groups import totals
 from pet_pipeline.inference.defaults import DEFAULT_MODEL
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.translator import Translator
@@ -58,7 +59,9 @@ def main() -> None:
                     rows += scored(name, predict, case, twin)
                     tick()
     print(markdown(rows, patients, list(seconds)))
-    print("\nSeconds a volume, median: " + "; ".join(f"{name} {median(times):.2f}" for name, times in seconds.items()))
+    foci = {name: totals(rows, name).get("false_foci", 0) / len(pairs) for name in seconds}
+    print("\nFalse foci a patient: " + "; ".join(f"{name} {count:.2f}" for name, count in foci.items()))
+    print("Seconds a volume, median: " + "; ".join(f"{name} {median(times):.2f}" for name, times in seconds.items()))
     print(f"{len(pairs)} patients, {describe(translator.compute.device)}, {translator.compute.precision}.")
 
 
