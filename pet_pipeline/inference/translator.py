@@ -216,7 +216,12 @@ class Translator:
                 f"--t-start {options.t_start:g}: {description.name} starts from noise, at time 1; give --start prior "
                 "too, or leave it out"
             )
-        start, longest = settings.t_start if settings.start == "prior" else 1.0, description.diffusion.t_max
+        start, longest, earliest = settings.first_time, description.diffusion.t_max, description.diffusion.t_min
+        if start / settings.steps < earliest:  # the time of the last step
+            raise UsageError(
+                f"--steps {settings.steps}, from time {start:g}: {description.name} was trained for times from "
+                f"{earliest:g} on; leave out --steps, --start and --t-start, or take the model that it was made from"
+            )
         if start > longest:
             what = f"--t-start {start:g}" if settings.start == "prior" else "--start noise (time 1)"
             raise UsageError(

@@ -1,7 +1,9 @@
 """A volume comes back on its own grid, in its own scale, the same each time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from pet_pipeline.geometry import Geometry, Orientation
 from pet_pipeline.inference import sampling_step
 from pet_pipeline.inference.options import TranslateOptions, checked
 from pet_pipeline.inference.translator import Translator
+from pet_pipeline.models.weights import ModelFolder
 from pet_pipeline.units import Unit
 
 TURNS = [
@@ -162,6 +165,29 @@ def test_options_that_the_model_cannot_follow(translator: Translator, tiny_model
         Translator.load(tiny_model, device="cpu", precision="fp16")
     with pytest.raises(InputRefused, match="activity"):
         translator.translate(volume.with_data(np.zeros(SHAPE, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("t_min", "t_max", "options", "message"),
+    [
+        (1.0, 1.0, {"start": "noise", "steps": 2}, r"--steps 2, from time 1: .* for times from 1 on"),
+        (1.0, 1.0, {"start": "prior", "steps": 1}, r"--steps 1, from time 0\.2: .* for times from 1 on"),
+        (0.1, 0.5, {"start": "prior", "steps": 3}, r"--steps 3, from time 0\.2: .* for times from 0\.1 on"),
+        (0.0, 0.5, {"start": "noise", "steps": 1}, r"--start noise \(time 1\): .* for times up to 0\.5"),
+        (0.0, 0.1, {"start": "prior", "steps": 1}, r"--t-start 0\.2: .* for times up to 0\.1"),
+    ],
+)
+def test_times_that_the_model_has_not_learnt_are_refused(
+    translator: Translator, t_min: float, t_max: float, options: dict[str, Any], message: str
+) -> None:
+    description = translator.model.description
+    diffusion = description.diffusion.model_copy(update={"t_min": t_min, "t_max": t_max})
+    model = ModelFolder(translator.model.path, description.model_copy(update={"diffusion": diffusion}))
+    taught = replace(translator, model=model)
+    with pytest.raises(UsageError, match=message):
+        taught.sampler(TranslateOptions(**options))
+    known = {"start": "noise", "steps": 1} if t_max == 1.0 else {"start": "prior", "steps": 1, "t_start": t_max}
+    assert taught.sampler(TranslateOptions(**known)).steps == 1
 
 
 def test_relative_values_stay_relative(translator: Translator, volume: Volume) -> None:
