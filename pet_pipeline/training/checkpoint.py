@@ -84,10 +84,19 @@ def _difference(old: str, new: str) -> str:
     """What differs between two stages' settings, in words; nothing if they are the same."""
     if old == new:
         return ""
-    before, after = json.loads(old), json.loads(new)
-    if CASES not in before:
-        after.pop(CASES, None)
+    before = json.loads(old)
+    after = _known_to(before, json.loads(new))
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     if CASES in keys:
         return "other cases, or other images of them"
     return ", ".join(f"{key}: {before.get(key)} then, {after.get(key)} now" for key in keys)[:300]
+
+
+def _known_to(before: Any, after: Any) -> Any:
+    """The settings of now, less those that the version that wrote `before` did not have.
+
+    These are at their defaults: a resumed run's settings are those of its record.
+    """
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return after
+    return {key: _known_to(before[key], value) for key, value in after.items() if key in before}

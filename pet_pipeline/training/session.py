@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pet_pipeline.configs.base import Settings
-from pet_pipeline.configs.loading import as_yaml
+from pet_pipeline.configs.loading import as_yaml, load
 from pet_pipeline.data.files import write_json, write_text
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import UsageError
@@ -119,17 +119,25 @@ def claim(folder: Path, settings: Settings, task: str, resume: bool, manifest: M
         UsageError: the folder holds a run that is not to be resumed, or that had other settings or another cohort.
     """
     record = folder / "settings.yaml"
-    text = f"# task: {task}\n{as_yaml(settings)}"
+    head = f"# task: {task}\n"
     if record.is_file():
         if not resume:
             raise UsageError(f"{folder}: holds a run already; go on with --resume or name another --output")
-        if record.read_text(encoding="utf-8") != text:
+        if not record.read_text(encoding="utf-8").startswith(head) or _recorded_settings(record, settings) != settings:
             raise UsageError(
                 f"{folder}: the run there has other settings ({record.name}); use the same ones to resume it"
             )
     if manifest is not None:
         _claim_cohort(folder / COHORT, manifest, settled=any((folder / name).exists() for name in LEARNT))
-    write_text(record, text)
+    write_text(record, head + as_yaml(settings))
+
+
+def _recorded_settings(record: Path, like: Settings) -> Settings | None:
+    """Those of a run, read as settings, so that one that came after it began is at its default; None: no such."""
+    try:
+        return load(type(like), record)
+    except UsageError:
+        return None
 
 
 def as_begun(manifest: Manifest, folder: Path) -> Manifest:

@@ -122,6 +122,32 @@ def begun(cohort: Manifest, run: Path) -> TrainingSettings:
     return settings
 
 
+def test_a_run_of_an_older_version_goes_on_with_the_default_of_what_came_later(
+    cohort: Manifest, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    begun(cohort, run)
+    record, checkpoint = run / "settings.yaml", run / "stages" / "prior" / "checkpoint.safetensors"
+    lines = record.read_text().splitlines(keepends=True)
+    known = [line for line in lines if not line.strip().startswith("intensity:")]
+    assert len(known) == len(lines) - 1
+    record.write_text("".join(known))
+    with safe_open(checkpoint, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    told = json.loads(metadata["settings"])
+    del told["augmentation"]["intensity"]
+    save_file(tensors, checkpoint, metadata={**metadata, "settings": json.dumps(told, sort_keys=True)})
+    later = load(TrainingSettings, "tiny", [*SMALL, "augmentation.intensity=0.2"])
+    with pytest.raises(UsageError, match="other settings"):
+        train_model(cohort, later, run, progress=silent, task="prior", resume=True)
+    train_model(cohort, load(TrainingSettings, "tiny", SMALL), run, progress=silent, task="prior", resume=True)
+    whole = train_model(
+        cohort, load(TrainingSettings, "tiny", SMALL), tmp_path / "whole", progress=silent, task="prior"
+    )
+    assert weights_of(run / "model") == weights_of(whole)
+    assert "intensity" in record.read_text()
+
+
 def test_a_run_is_resumed_on_its_own_cohort_alone(cohort: Manifest, tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = begun(cohort, run)
