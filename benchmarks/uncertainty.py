@@ -10,29 +10,32 @@ also when not all is measured: it says of how many patients each figure is.
 
 import argparse
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from scipy import ndimage
 
-from pet_pipeline.configs.uncertainty import LEVELS, Calibration
+from pet_pipeline.configs.uncertainty import LEVELS, Calibration, Figure, FigureErrors, RegionKind
 from pet_pipeline.data.files import atomic_path
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import read
 from pet_pipeline.data.shards import WHOLE, Shard
+from pet_pipeline.evaluation.intervals import FIGURES, MARGIN_MM, calibrated_intervals, figures
 from pet_pipeline.evaluation.metrics import nmse, psnr
 from pet_pipeline.evaluation.recalibration import normal_half_width
+from pet_pipeline.evaluation.region_errors import Seen
+from pet_pipeline.evaluation.regions import parts
 from pet_pipeline.evaluation.spread import coverage, partial_spearman, sparsification_area, spearman
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.pairing import Pair
 from pet_pipeline.inference.scoring import load_pair
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.types import BoolArray
-from pet_pipeline.units import Unit
 
 TEST = ("cohort-test", "cohort-heldout-family", "cohort-heldout-scanner")
 MOST_RANKED = 100_000
@@ -60,6 +63,8 @@ class Measured:
         region: number of the organ or lesion; 0: of none.
         lesion: inside one.
         seconds: of the translation, and of the same without the map.
+        kinds: of the rows of `inside`: index of organ or lesion, and of the figure.
+        inside: of a figure whether the truth is in its interval of 80 and of 95 %, the ends of the first, its value.
     """
 
     case_id: str
@@ -75,6 +80,31 @@ class Measured:
     region: np.ndarray
     lesion: np.ndarray
     seconds: np.ndarray
+    kinds: np.ndarray
+    inside: np.ndarray
+
+
+KINDS: tuple[RegionKind, ...] = get_args(RegionKind)
+
+
+def figures_inside(
+    seen: Seen,
+    deviation: np.ndarray,
+    reference: np.ndarray,
+    known: Mapping[RegionKind, Mapping[Figure, FigureErrors]],
+) -> dict[str, np.ndarray]:
+    """`kinds` and `inside` of a case's organs and lesions."""
+    found = parts(seen.labels, seen.structures, margin_mm=MARGIN_MM, spacing_mm=seen.spacing_mm)
+    truths = figures(reference, found, seen.spacing_mm)
+    kinds = {part.structure.region: part.structure.kind for part in found}
+    rows, inside = [], []
+    for (region, figure), one in calibrated_intervals(seen, deviation, found, known).items():
+        truth = truths[region, figure]
+        rows.append((KINDS.index(kinds[region]), FIGURES.index(figure)))  # type: ignore[arg-type]
+        inside.append(
+            (one.low_80 <= truth <= one.high_80, one.low <= truth <= one.high, one.low_80, one.high_80, one.value)
+        )
+    return {"kinds": np.array(rows, np.int8).reshape(-1, 2), "inside": np.array(inside, np.float32).reshape(-1, 5)}
 
 
 def kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -100,7 +130,7 @@ def tested(translator: Translator, case: Case, cohort: str, paths: int, folder: 
         assert truth.labels is not None
         scale = np.float32(made.normalisation["scale"] * made.normalisation["gain"])
         spread = made.frame.inverse(made.uncertainty.signs["spread"] * scale, volume.unit)
-        body = made.frame.inverse(made.frame.mask.astype(np.float32), Unit.RELATIVE).data > 0.5
+        body = made.frame.body().data > 0.0
         reach = [2 * round(EDGE_MM / s) + 1 for s in truth.spacing_mm]
         edge = ndimage.maximum_filter(truth.labels, reach) != ndimage.minimum_filter(truth.labels, reach)
         lesions = [one.index for one in truth.structures if one.kind == "lesion"]
@@ -111,7 +141,12 @@ def tested(translator: Translator, case: Case, cohort: str, paths: int, folder: 
             "noise_free": truth.reference[body],
             "target": read(case.target)[0].canonical().data[body],
         }
+        known = translator.calibration(TranslateOptions(paths=paths))
+        seen = Seen(made.volume.data, volume.data, body, truth.labels, truth.structures, truth.spacing_mm)
         return {
+            **figures_inside(
+                seen, made.uncertainty.volume.data, truth.reference, {} if known is None else known.figures
+            ),
             **{name: array.astype(np.float32) for name, array in arrays.items()},
             "edge": edge[body],
             "region": truth.labels[body],
@@ -228,6 +263,21 @@ def regions_covered(cases: Sequence[Measured], half_widths: dict[int, float]) ->
     return "\n".join(lines)
 
 
+def figures_covered(cases: Sequence[Measured]) -> str:
+    """How often the truth of a figure lies in its calibrated interval, and how wide it is; means over patients."""
+    lines = ["| figure | patients | regions | 80 % | 95 % | 80 % interval over value |", "|---" * 6 + "|"]
+    for kind, figure in product(range(len(KINDS)), range(len(FIGURES))):
+        rows = [(case.participant, case.inside[(case.kinds == (kind, figure)).all(axis=1)]) for case in cases]
+        rows = [(participant, inside) for participant, inside in rows if len(inside)]
+        cells = [mean_over_patients((one, float(inside[:, i].mean())) for one, inside in rows) for i in (0, 1)]
+        if rows:
+            _, _, low, high, value = np.concatenate([inside for _, inside in rows]).T
+            cells.append(f"{np.median(low / value):.2f} to {np.median(high / value):.2f}")
+        counts = f"{len({one for one, _ in rows})} | {sum(len(inside) for _, inside in rows)}"
+        lines.append(f"| {FIGURES[figure]} of {KINDS[kind]}s | {counts} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def paths_table(cases: dict[int, Sequence[Measured]]) -> str:
     """What several paths gain over one, on the same patients."""
     lines = [
@@ -311,6 +361,8 @@ def report(single: Sequence[Measured], many: Sequence[Measured], paths: int, cal
         print(covered(group, calibration.half_widths), "\n")
         if calibration.region_half_widths is not None:
             print(regions_covered(group, calibration.region_half_widths), "\n")
+        if calibration.figures:
+            print(figures_covered(group), "\n")
     if many:
         names = {case.case_id for case in many}
         print(paths_table({1: [case for case in single if case.case_id in names], paths: many}), "\n")

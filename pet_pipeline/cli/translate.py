@@ -62,7 +62,7 @@ def translate(
         typer.Option(
             "--regions",
             help="Label volume (dseg), folder of them or manifest: intervals of SUVmean, SUVmax and SUVpeak of its "
-            "organs and lesions from --paths 2 or more, X_acsd_regions.tsv.",
+            "organs and lesions, X_acsd_regions.tsv; of a model not calibrated for them, from --paths 2 or more.",
         ),
     ] = None,
     device: choices.Device = "auto",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.schema import SamplerSettings, Target
@@ -61,6 +61,42 @@ class ErrorModel(Settings):
         return self
 
 
+RegionKind = Literal["organ", "lesion"]
+
+Figure = Literal["suv_mean", "suv_max", "suv_peak"]
+
+
+RegionSign = Literal["deviation", "volume", "contrast", "input_contrast"]
+"""What is seen of a region, all logarithms: `evaluation.region_errors` takes them."""
+
+
+class Slope(Settings):
+    """What a sign adds to location and log(scale), for each unit that it lies off its centre."""
+
+    centre: FiniteFloat = Field(description="its mean in the regions that it was learnt from")
+    lowest: FiniteFloat = Field(description="there; beyond it no more is added")
+    highest: FiniteFloat
+    location: FiniteFloat
+    log_scale: FiniteFloat
+
+
+class FigureErrors(Settings):
+    """How far a figure of a kind of region lies from the truth: log(truth / value) = location + scale x q."""
+
+    location: FiniteFloat = Field(description="where every sign is at its centre")
+    log_scale: FiniteFloat
+    slopes: dict[RegionSign, Slope]
+    quantiles: dict[int, tuple[FiniteFloat, FiniteFloat]] = Field(description="percent -> ends of the interval of q")
+
+    @model_validator(mode="after")
+    def _known_levels(self) -> Self:
+        if tuple(sorted(self.quantiles)) != LEVELS:
+            raise ValueError(f"quantiles of {sorted(self.quantiles)} %: needed are {', '.join(map(str, LEVELS))}")
+        if any(low > high for low, high in self.quantiles.values()):
+            raise ValueError(f"quantiles {self.quantiles}: the lower end must come first")
+        return self
+
+
 class Calibration(ErrorModel):
     """The error of a sampler's translations, in multiples of the activity's scale."""
 
@@ -68,6 +104,9 @@ class Calibration(ErrorModel):
     paths: PositiveInt = Field(description="the number of paths it holds for")
     curves: dict[Sign, Curve] = Field(description="one a sign")
     reference: Target = Field(description="what the error was taken against")
+    figures: dict[RegionKind, dict[Figure, FigureErrors]] = Field(
+        default_factory=dict, description="the same of organs' and lesions' SUVmean, SUVmax and SUVpeak"
+    )
 
     @model_validator(mode="after")
     def _every_sign(self) -> Self:

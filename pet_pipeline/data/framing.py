@@ -71,6 +71,11 @@ class Frame:
             field = uncrop(field, (0, 0, self.measured[0]), turned.shape)
         return Volume(field, turned, unit).oriented(self.turn.inverse())
 
+    def body(self) -> Volume:
+        """Where the body is, on the source grid: 1 inside, 0 outside."""
+        field = self.inverse(self.mask.astype(np.float32), Unit.RELATIVE)
+        return field.with_data((field.data > 0.5).astype(np.float32))
+
 
 def frame_body(
     condition: Volume, spacing_mm: tuple[float, float, float], *, multiple: int

@@ -64,9 +64,11 @@ def _figures(data_range: float) -> dict[str, str]:
         "mae": "mean |p - r| inside the region, SUV",
         "*_reference": "the same figure of the reference",
         "*_bias": "100 (predicted / reference - 1), %",
-        "*_low, *_high": f"ends of the {intervals.LEVEL} % interval from the translation's paths: Student's t of their "
-        "spread about the result, SUV; sampling spread: model and scale error are not in it",
-        "*_inside": "1 where the reference lies in that interval, else 0; of organs and lesions the share",
+        "*_low, *_high": f"ends of the translation's {intervals.LEVEL} % interval for the truth, SUV: learnt from "
+        "cases with a reference where the model is calibrated, else Student's t of its paths' spread about it, "
+        "without model and scale error",
+        "*_inside, *_inside_80": f"1 where the reference lies in the interval of {intervals.LEVEL} %, or of "
+        f"{intervals.NARROW} %, else 0; of organs the share",
         "*_recovery": "predicted / reference",
         "*_recovery_of_phantom": "predicted / the phantom's SUV",
         "suv_mean, suv_max": "mean and maximum over the whole mask of the organ or lesion, SUV",

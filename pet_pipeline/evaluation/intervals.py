@@ -1,6 +1,7 @@
-"""How sure a figure of an organ or lesion is: SUVmean, SUVmax and SUVpeak of several draws about those of the result.
+"""How sure a figure of an organ or lesion is: SUVmean, SUVmax and SUVpeak with intervals for the truth.
 
-If the draws came from all that the image may truly be, the truth would be one draw more, and it would lie in
+Of a calibrated model they are learnt from cases with a truth (`region_errors`). Else there are several draws: if they
+came from all that the image may truly be, the truth would be one draw more, and it would lie in
 
     v +- t s sqrt(1 + 1/N),    s^2 = sum (v_i - v)^2 / (N - 1),
 
@@ -11,30 +12,38 @@ of a mean lies below the mean of the maxima, and that difference is part of s.
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from scipy.stats import t as student
 
+from pet_pipeline.configs.uncertainty import Figure, FigureErrors, RegionKind, RegionSign
 from pet_pipeline.data.tables import read_rows
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.case import ORGANS, Row
-from pet_pipeline.evaluation.lesions import Uptake
+from pet_pipeline.evaluation.lesions import BACKGROUND_FAR_MM, Uptake
 from pet_pipeline.evaluation.peak import PEAK_VOLUME_ML
+from pet_pipeline.evaluation.region_errors import Seen, interval, relative_deviation
 from pet_pipeline.evaluation.regions import Part, Spacing
 from pet_pipeline.types import FloatArray
 
 LEVEL = 95
-"""Of the intervals, percent."""
+"""Of the widest interval, percent; the other is of `NARROW`."""
 
-FIGURES = ("suv_mean", "suv_max", "suv_peak")
+NARROW = 80
+
+FIGURES: tuple[Figure, ...] = get_args(Figure)
 
 REACH_MM = (3.0 * PEAK_VOLUME_ML * 1000.0 / (4.0 * np.pi)) ** (1.0 / 3.0)
 """How far the sphere of SUVpeak reaches beyond a region, mm: the margin of the parts that are measured."""
 
-COLUMNS = ("region", "metric", "value", "low", "high", "unit")
-"""Of the table of intervals, a row a figure."""
+MARGIN_MM = max(REACH_MM, BACKGROUND_FAR_MM)
+"""The margin of parts whose surroundings are looked at, too, mm."""
+
+COLUMNS = ("region", "metric", "value", "low", "high", "low_80", "high_80", "unit")
+"""Of the table of intervals, a row a figure; `low` and `high` are of the 95 % interval."""
 
 Key = tuple[str, str]
 """Region, figure: `lesion:lesion_1`, `suv_max`."""
@@ -42,11 +51,13 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure of the result and where the truth would lie, all in one unit."""
+    """A figure of the result, and the ends of the 95 and the 80 % interval for the truth, all in one unit."""
 
     value: float
     low: float
     high: float
+    low_80: float
+    high_80: float
 
 
 def figures(image: FloatArray, parts: Sequence[Part], spacing_mm: Spacing) -> dict[Key, float]:
@@ -73,12 +84,42 @@ def intervals(result: Mapping[Key, float], draws: Sequence[Mapping[Key, float]])
     count = len(draws)
     if count < 2:
         raise ValueError(f"intervals from {count} draw: needed are two at least")
-    wide = float(student.ppf(0.5 + LEVEL / 200.0, count - 1)) * np.sqrt(1.0 + 1.0 / count)
+    wide, narrow = (
+        float(student.ppf(0.5 + level / 200.0, count - 1)) * np.sqrt(1.0 + 1.0 / count) for level in (LEVEL, NARROW)
+    )
     found = {}
     for key, value in result.items():
         off = np.array([draw[key] for draw in draws]) - value
-        half = wide * float(np.sqrt(np.square(off).sum() / (count - 1)))
-        found[key] = Interval(value, value - half, value + half)
+        s = float(np.sqrt(np.square(off).sum() / (count - 1)))
+        found[key] = Interval(value, value - wide * s, value + wide * s, value - narrow * s, value + narrow * s)
+    return found
+
+
+def calibrated_intervals(
+    seen: Seen,
+    deviation: FloatArray,
+    parts: Sequence[Part],
+    known: Mapping[RegionKind, Mapping[Figure, FigureErrors]],
+) -> dict[Key, Interval]:
+    """Of every figure of a result's parts whose errors are known, and which is above zero.
+
+    Args:
+        seen: the result, and what it was made from.
+        deviation: its calibrated map (x, y, z), in its unit.
+        parts: organs and lesions, in boxes with a margin of `REACH_MM` or more.
+        known: of a calibration.
+    """
+    measured = figures(seen.result, parts, seen.spacing_mm)
+    found: dict[Key, Interval] = {}
+    for part in parts:
+        errors = known.get(part.structure.kind, {})
+        signs, mean = seen.signs(part) if errors else {}, float(part.of(deviation).mean())
+        for name, one in errors.items():
+            value = measured[part.structure.region, name]
+            if value > 0.0:
+                told: dict[RegionSign, float] = {**signs, "deviation": relative_deviation(mean, value)}
+                wide, narrow = (interval(one, value, told, level) for level in (LEVEL, NARROW))
+                found[part.structure.region, name] = Interval(value, *wide, *narrow)
     return found
 
 
@@ -88,7 +129,7 @@ def as_table(known: Mapping[Key, Interval], unit: str) -> str:
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
     for (region, name), one in known.items():
-        writer.writerow([region, name, *(f"{value:.6g}" for value in (one.value, one.low, one.high)), unit])
+        writer.writerow([region, name, *(f"{value:.6g}" for value in astuple(one)), unit])
     return text.getvalue()
 
 
@@ -100,7 +141,7 @@ def read_table(path: Path) -> dict[Key, Interval]:
     """
     try:
         return {
-            (row["region"], row["metric"]): Interval(*(float(row[name]) for name in ("value", "low", "high")))
+            (row["region"], row["metric"]): Interval(*(float(row[one.name]) for one in fields(Interval)))
             for row in read_rows(path, needed=COLUMNS, whole=True)
         }
     except (InputRefused, ValueError) as error:
@@ -112,7 +153,7 @@ def read_table(path: Path) -> dict[Key, Interval]:
 def score_intervals(
     case_id: str, method: str, known: Mapping[Key, Interval], reference: Mapping[Key, float]
 ) -> list[Row]:
-    """Rows of every interval whose truth is known: its ends, SUV, and whether the truth lies inside.
+    """Rows of every interval whose truth is known: the ends of the wide one, SUV, and whether the truth lies inside.
 
     Args:
         case_id: name of the case.
@@ -122,15 +163,19 @@ def score_intervals(
     """
     rows = []
     organs: dict[str, list[float]] = {}
-    for (region, name), interval in known.items():
+    for (region, name), one in known.items():
         if (truth := reference.get((region, name))) is not None:
-            inside = float(interval.low <= truth <= interval.high)
+            inside = {
+                f"{name}_inside": float(one.low <= truth <= one.high),
+                f"{name}_inside_80": float(one.low_80 <= truth <= one.high_80),
+            }
             rows += [
-                Row(case_id, method, region, f"{name}_low", interval.low, "SUV"),
-                Row(case_id, method, region, f"{name}_high", interval.high, "SUV"),
-                Row(case_id, method, region, f"{name}_inside", inside, "1"),
+                Row(case_id, method, region, f"{name}_low", one.low, "SUV"),
+                Row(case_id, method, region, f"{name}_high", one.high, "SUV"),
+                *(Row(case_id, method, region, metric, value, "1") for metric, value in inside.items()),
             ]
             if region.startswith("organ:"):
-                organs.setdefault(name, []).append(inside)
-    rows += [Row(case_id, method, ORGANS, f"{name}_inside", float(np.mean(of)), "1") for name, of in organs.items()]
+                for metric, value in inside.items():
+                    organs.setdefault(metric, []).append(value)
+    rows += [Row(case_id, method, ORGANS, metric, float(np.mean(of)), "1") for metric, of in organs.items()]
     return rows

@@ -98,6 +98,11 @@ def parts(
     return found
 
 
+def volume_ml(part: Part, spacing_mm: Spacing) -> float:
+    """The volume of a structure's voxels, mL."""
+    return float(part.mask.sum() * np.prod(spacing_mm) / 1000.0)
+
+
 def body_region(reference: Float32Array, spacing_mm: Spacing, labels: IntArray | None = None) -> tuple[BoolArray, str]:
     """The body (x, y, z), and in words where it comes from.
 

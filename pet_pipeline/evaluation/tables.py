@@ -170,9 +170,7 @@ def _organ_table(method: str, mine: Mapping[tuple[str, str], Group], shown: Mapp
         lines.append(("mean of organs", str(everywhere.n), "", f"{everywhere.mean:+.1f}", ""))
     inside = mine.get((ORGANS, "suv_mean_inside"))
     if inside is not None:
-        lines.append(
-            (f"in the paths' {LEVEL} % interval", str(inside.n), "", f"{100.0 * inside.mean:.0f} % of them", "")
-        )
+        lines.append((f"in its {LEVEL} % interval", str(inside.n), "", f"{100.0 * inside.mean:.0f} % of them", ""))
     return Table(
         f"{method}: bias of SUVmean by organ",
         ("organ", "n", "true SUVmean", "bias % [95 % interval]", "light"),
@@ -195,7 +193,7 @@ def _lesion_table(
     for metric, name in _UPTAKE.items():
         inside = mine.get((ANY_LESION, f"{metric}_inside"))
         if inside is not None:
-            lines.append((f"true {name} in the paths' {LEVEL} % interval", f"{100.0 * inside.mean:.0f} % of lesions"))
+            lines.append((f"true {name} in its {LEVEL} % interval", f"{100.0 * inside.mean:.0f} % of lesions"))
     conspicuous = counts.get("conspicuous", 0)
     if conspicuous:
         lines.append(("lost", f"{counts['lost']} of {conspicuous} conspicuous lesions"))

@@ -1,30 +1,71 @@
 """A model's uncertainty calibrated on cases with a reference that it has not learnt from."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from pet_pipeline.configs.schema import Target
-from pet_pipeline.configs.uncertainty import SIGNS, Calibration
+from pet_pipeline.configs.uncertainty import SIGNS, Calibration, Figure, RegionKind, RegionSign, Sign
 from pet_pipeline.data import nifti
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import UsageError
-from pet_pipeline.evaluation.recalibration import Fit, Voxels, fit
+from pet_pipeline.evaluation.intervals import FIGURES, MARGIN_MM, Key, figures
+from pet_pipeline.evaluation.recalibration import Fit, Voxels, deviation, fit
+from pet_pipeline.evaluation.region_errors import RegionError, Seen, fit_regions, relative_deviation
+from pet_pipeline.evaluation.regions import Part, Structure, parts
 from pet_pipeline.inference.options import TranslateOptions
+from pet_pipeline.inference.scoring import Reading, load_labels
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.weights import ModelFolder
 from pet_pipeline.seeding import generator
-from pet_pipeline.types import Float32Array
+from pet_pipeline.types import Float32Array, IntArray
 from pet_pipeline.units import Unit
 
 MOST_VOXELS = 20_000
 """Voxels of a case that are looked at, drawn at random: many more than its error has independent parts."""
 
+MOST_REGION_VOXELS = 500
+"""Voxels of an organ or lesion of which its mean deviation is taken, drawn at random."""
+
 MOST_CASES = 60
 """Cases translated by default: more patients tell more than more doses of the same, and each takes a translation."""
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredRegion:
+    """An organ or lesion of a translated case.
+
+    Attributes:
+        kind: organ or lesion.
+        figures: SUVmean, SUVmax and SUVpeak of result and reference, in multiples of the case's scale.
+        seen: what is seen of it (`region_errors.Seen`).
+        signs: what the result shows of its error in voxels of the region.
+    """
+
+    kind: RegionKind
+    figures: Mapping[Figure, tuple[float, float]]
+    seen: Mapping[RegionSign, float]
+    signs: Mapping[Sign, Float32Array]
+
+    def errors(self, found: Mapping[str, Any]) -> list[RegionError]:
+        """Its errors, with the mean over it of the map of a calibration's level and curves."""
+        mean = float(np.mean(deviation(self.signs, found["level"], found["curves"])))
+        return [
+            RegionError(self.kind, figure, value, truth, {**self.seen, "deviation": relative_deviation(mean, value)})
+            for figure, (value, truth) in self.figures.items()
+            if value > 0.0
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredCase:
+    """What a translated case tells of the model's errors: of its voxels, and of its organs and lesions."""
+
+    voxels: Voxels
+    regions: tuple[MeasuredRegion, ...]
 
 
 def calibration_cases(
@@ -56,27 +97,69 @@ def without_calibration(translator: Translator) -> Translator:
     return replace(translator, model=ModelFolder(translator.model.path, description))
 
 
-def measure(translator: Translator, case: Case, options: TranslateOptions, reference: Target) -> Voxels:
-    """Translate a case and compare with its reference, in voxels of the body drawn at random.
+def measure(translator: Translator, case: Case, options: TranslateOptions, reference: Target) -> MeasuredCase:
+    """Translate a case and compare with its reference: voxels of the body drawn at random, and labelled regions.
 
     Raises:
-        InputRefused: an input that cannot be read or translated.
+        InputRefused: an input, or a table of labels, that cannot be read; an input that cannot be translated.
         UsageError: a reference or labels on another grid.
     """
-    volume, _ = nifti.read(getattr(case, translator.model.description.condition))
+    volume = nifti.read(getattr(case, translator.model.description.condition))[0].canonical()
     truth = _on_grid_of(volume, case, reference)
-    labels = None if case.labels is None else _on_grid_of(volume, case, "labels")
+    labels, structures = _labels_of(volume, case)
     made = translator.translate(volume, options, case.case_id)
     assert made.uncertainty is not None
-    frame = made.frame
-    body = np.flatnonzero(frame.inverse(frame.mask.astype(np.float32), Unit.RELATIVE).data > 0.5)
+    frame, rng = made.frame, generator(0, "calibration", case.case_id)
+    inside = frame.body().data > 0.0
+    body = np.flatnonzero(inside)
     if body.size > MOST_VOXELS:
-        body = generator(0, "calibration", case.case_id).choice(body, MOST_VOXELS, replace=False)
+        body = rng.choice(body, MOST_VOXELS, replace=False)
     scale = np.float32(made.normalisation["scale"] * made.normalisation["gain"])
-    shown = {name: frame.inverse(made.uncertainty.signs[name], Unit.RELATIVE).data.ravel()[body] for name in SIGNS}
+    signs = {name: frame.inverse(made.uncertainty.signs[name], Unit.RELATIVE).data for name in SIGNS}
     error = (made.volume.data.ravel()[body] - truth.ravel()[body]) / scale
     regions = np.zeros(body.size, np.int64) if labels is None else labels.ravel()[body].astype(np.int64)
-    return Voxels(shown, error, regions)
+    voxels = Voxels({name: sign.ravel()[body] for name, sign in signs.items()}, error, regions)
+    if labels is None:
+        return MeasuredCase(voxels, ())
+    spacing_mm = volume.geometry.spacing_mm
+    seen = Seen(made.volume.data, volume.data, inside, labels, structures, spacing_mm)
+    found = parts(labels, structures, margin_mm=MARGIN_MM, spacing_mm=spacing_mm)
+    here, there = (figures(image / scale, found, spacing_mm) for image in (made.volume.data, truth))
+    return MeasuredCase(voxels, tuple(_region(part, here, there, seen, signs, rng) for part in found))
+
+
+def _region(
+    part: Part,
+    here: Mapping[Key, float],
+    there: Mapping[Key, float],
+    seen: Seen,
+    signs: Mapping[Sign, Float32Array],
+    rng: np.random.Generator,
+) -> MeasuredRegion:
+    """A part with the figures of result and reference."""
+    where = np.flatnonzero(part.mask)
+    drawn = rng.choice(where, MOST_REGION_VOXELS, replace=False) if where.size > MOST_REGION_VOXELS else where
+    name = part.structure.region
+    return MeasuredRegion(
+        part.structure.kind,
+        {figure: (here[name, figure], there[name, figure]) for figure in FIGURES},
+        seen.signs(part),
+        {sign: values[part.box].ravel()[drawn] for sign, values in signs.items()},
+    )
+
+
+def _labels_of(volume: Volume, case: Case) -> tuple[IntArray | None, tuple[Structure, ...]]:
+    """The labels of a case on the grid of its input, and what they are; nothing where it has none.
+
+    Raises:
+        InputRefused: they cannot be read.
+        UsageError: they lie on another grid.
+    """
+    if case.labels is None:
+        return None, ()
+    _on_grid_of(volume, case, "labels")
+    labels, structures, _ = load_labels(case.labels, volume.geometry, Reading())
+    return labels, structures
 
 
 def _on_grid_of(volume: Volume, case: Case, column: str) -> Float32Array:
@@ -85,7 +168,7 @@ def _on_grid_of(volume: Volume, case: Case, column: str) -> Float32Array:
     Raises:
         UsageError: it lies on another one.
     """
-    other, _ = nifti.read(getattr(case, column))
+    other = nifti.read(getattr(case, column))[0].canonical()
     if not other.geometry.matches(volume.geometry):
         raise UsageError(f"{case.case_id}: {column} lies on another grid than the input; needed is the same")
     return other.data
@@ -115,7 +198,7 @@ def calibrate_spread(
     """
     bare = without_calibration(translator)
     options = TranslateOptions(paths=paths, uncertainty=True, seed=seed)
-    measured: dict[str, list[Voxels]] = {}
+    measured: dict[str, list[MeasuredCase]] = {}
     for case in cases:
         measured.setdefault(case.participant_id, []).append(measure(bare, case, options, reference))
         on_case(case.case_id)
@@ -123,16 +206,29 @@ def calibrate_spread(
 
 
 def described(
-    measured: dict[str, list[Voxels]], cases: Sequence[Case], translator: Translator, paths: int, reference: Target
+    measured: Mapping[str, Sequence[MeasuredCase]],
+    cases: Sequence[Case],
+    translator: Translator,
+    paths: int,
+    reference: Target,
 ) -> Calibration:
     """The calibration of measured participants, with what it was fitted on.
 
     Raises:
         UsageError: a spread that is zero, or too few participants.
     """
-    sampler = translator.model.description.sampler
+    found = fitted({name: [case.voxels for case in of] for name, of in measured.items()}, cases)
+    errors = [
+        [one for case in of for region in case.regions for one in region.errors(found)] for of in measured.values()
+    ]
     return Calibration.model_validate(
-        {"sampler": sampler, "paths": paths, "reference": reference, **fitted(measured, cases)}
+        {
+            "sampler": translator.model.description.sampler,
+            "paths": paths,
+            "reference": reference,
+            "figures": fit_regions(errors),
+            **found,
+        }
     )
 
 

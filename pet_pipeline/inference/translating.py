@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pet_pipeline.configs.model import ModelDescription
+from pet_pipeline.configs.uncertainty import Calibration
 from pet_pipeline.data.derived_pet import DerivedPet
 from pet_pipeline.data.dicom_pet import PetSeries
 from pet_pipeline.data.files import sha256_of
@@ -16,7 +17,7 @@ from pet_pipeline.inference.intake import Intake
 from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
 from pet_pipeline.inference.procedure import Made
-from pet_pipeline.inference.region_intervals import RegionDraws, labels_for
+from pet_pipeline.inference.region_intervals import RegionTable, labels_for
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models import devices
 from pet_pipeline.units import Unit
@@ -46,7 +47,7 @@ class TranslateWork:
         regions: where the label volumes lie whose organs and lesions get intervals (see `labels_for`); None: nowhere.
 
     Raises:
-        UsageError: regions that do not exist, or with one path, which has no intervals.
+        UsageError: regions that do not exist, or of whose errors neither paths nor a calibration tell.
     """
 
     translator: Translator
@@ -61,12 +62,23 @@ class TranslateWork:
     def __post_init__(self) -> None:
         if self.regions is None:
             return
-        if self.options.paths < 2 or self.translator.prior_only(self.options):
-            raise UsageError(f"--regions {self.regions}: intervals come from several paths; give --paths 2 or more")
+        if self.translator.prior_only(self.options):
+            raise UsageError(f"--regions {self.regions}: a prior is one estimate; needed is the sampling")
+        if self.options.paths < 2 and self._known is None:
+            raise UsageError(
+                f"--regions {self.regions}: {self.description.name} has no calibration that knows the errors of organs "
+                "and lesions with these options; give --paths 2 or more, or calibrate it on cases with labels"
+            )
         if not self.regions.exists():
             raise UsageError(
                 f"--regions {self.regions}: does not exist; needed is a label volume, a folder of them or a manifest"
             )
+
+    @property
+    def _known(self) -> Calibration | None:
+        """The calibration that tells the errors of organs and lesions with these options."""
+        known = self.translator.calibration(self.options)
+        return known if known is not None and known.figures else None
 
     @property
     def seed(self) -> int:
@@ -127,13 +139,17 @@ class TranslateWork:
         """
         if self.dicom is not None:
             refuse_undicom(intake, str(job.source))
-        draws = None if self.regions is None else RegionDraws.of(labels_for(job.case_id, self.regions), intake)
+        table, options = None, self.options
+        if self.regions is not None:
+            table = RegionTable.of(labels_for(job.case_id, self.regions), intake, self._known)
+            if table.known is not None:
+                options = options.model_copy(update={"uncertainty": True})
         translation = self.translator.translate(
             intake.volume,
-            self.options,
+            options,
             job.case_id,
             strict=self.strict,
-            on_path=None if draws is None else draws.add,
+            on_path=None if table is None or table.known is not None else table.add,
         )
         gpu = translation.peak_device_memory_mb
         facts = {
@@ -146,16 +162,19 @@ class TranslateWork:
             **(derivative_facts(job) if self.bids else {}),
         }
         images, beside = {job.target: intake.outgoing(translation.volume)}, {}
-        if translation.uncertainty is not None:
+        if self.options.uncertainty and translation.uncertainty is not None:
             images[job.deviation] = intake.outgoing(translation.uncertainty.volume)
             facts["uncertainty"] = beside[job.deviation] = translation.uncertainty.facts()
-        made = Made(images, facts, translation.warnings, beside=beside)
-        if draws is not None:
+        told = translation.warnings
+        if translation.uncertainty is not None and not self.options.uncertainty:  # the table alone was asked for
+            told = tuple(line for line in told if line not in translation.uncertainty.warnings)
+        made = Made(images, facts, told, beside=beside)
+        if table is not None:
             made = replace(
                 made,
-                facts={**facts, "regions": draws.facts()},
-                tables={job.regions: draws.table(translation.volume)},
-                warnings=(*made.warnings, *draws.warnings),
+                facts={**facts, "regions": table.facts()},
+                tables={job.regions: table.table(translation)},
+                warnings=(*made.warnings, *table.warnings),
             )
         if self.dicom is None or intake.series is None:
             return made

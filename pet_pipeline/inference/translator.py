@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 
 from pet_pipeline.configs.schema import SamplerSettings
+from pet_pipeline.configs.uncertainty import Calibration
 from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.framing import Frame
 from pet_pipeline.data.normalisation import Normalisation
@@ -228,6 +229,11 @@ class Translator:
                 f"{what}: {description.name} was trained for times up to {longest:g}; start no later than that"
             )
         return settings
+
+    def calibration(self, options: TranslateOptions) -> Calibration | None:
+        """The model's calibration, if it holds for these options."""
+        known = self.model.description.calibration
+        return calibration_for(known, self.sampler(options), options.paths, options.cascade)[0]
 
     @torch.inference_mode()
     def translate(

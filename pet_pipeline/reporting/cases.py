@@ -208,7 +208,7 @@ def lesion_table(scores: Scores, methods: Sequence[str]) -> Table:
 
 
 def _interval(scores: Scores, method: str, region: str, metric: str) -> str:
-    """`[low, high]` of the paths, and whether the reference lies outside; empty without them."""
+    """`[low, high]` of the 95 % interval, and whether the reference lies outside; empty without them."""
     low, high, inside = (scores.value(method, region, f"{metric}_{end}") for end in ("low", "high", "inside"))
     text = words.span(low, high)
     return f"{text} misses reference" if text and inside == 0.0 else text

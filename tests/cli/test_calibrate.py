@@ -12,6 +12,7 @@ from tiny_pet import SPACING_MM, phantom_array
 from pet_pipeline.data.files import held
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.errors import UsageError
+from pet_pipeline.evaluation.intervals import read_table
 from pet_pipeline.inference.calibration import calibration_cases
 
 Call = Callable[..., tuple[int, str, str]]
@@ -80,6 +81,66 @@ def test_a_model_of_ones_own_is_calibrated_in_place(
     code, _, err = pet_pipeline("calibrate", "--model", own, "--data", cohort, "--most-cases", 2, "--device", "cpu")
     assert code == 0, err
     assert json.loads(pet_pipeline("models", "show", own, "--json")[1])["calibration"]["paths"] == 1
+
+
+def test_with_labels_one_path_has_intervals_of_regions(
+    pet_pipeline: Call, tiny_model: Path, phantom_pet_file: Path, tmp_path: Path
+) -> None:
+    """Of organs; of too few lesions nothing is said but that."""
+    cases = []
+    labels = np.zeros(phantom_array(seed=0).shape, np.int16)
+    for number, start in enumerate((6, 10, 14, 18, 22, 26)):
+        labels[start : start + 3, 10:14, 8:14] = 1 + number
+    labels[12:14, 16:19, 8:14] = 101
+    names = "".join(f"{1 + number}\torgan_{number}\torgan\n" for number in range(6)) + "101\tlesion_1\tlesion\n"
+    (tmp_path / "dseg.tsv").write_text(f"index\tname\tkind\n{names}")
+    affine = np.diag([*SPACING_MM, 1.0])
+    nib.save(nib.Nifti1Image(labels, affine), tmp_path / "dseg.nii.gz")
+    for number in range(8):
+        paths = {"labels": tmp_path / "dseg.nii.gz"}
+        for name, data in (
+            ("input", phantom_array(seed=number)),
+            ("noise_free", 2.0 * phantom_array(seed=90 + number)),
+        ):
+            paths[name] = tmp_path / f"sub-{number}_{name}.nii.gz"
+            nib.save(nib.Nifti1Image(data.astype(np.float32), affine), paths[name])
+        cases.append(Case(f"sub-{number}", f"sub-{number}", "a", "val", dose=5.0, **paths))
+    Manifest(tmp_path, tuple(cases)).save(tmp_path / "manifest.tsv")
+    code, out, err = pet_pipeline(
+        "calibrate", "--model", tiny_model, "--data", tmp_path / "manifest.tsv", "--output", tmp_path / "model",
+        "--device", "cpu", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    known = json.loads(out)["calibration"]["figures"]
+    assert list(known) == ["organ"]
+    assert set(known["organ"]) == {"suv_mean", "suv_max", "suv_peak"}
+    regions = ("--regions", tmp_path / "dseg.nii.gz")
+    code, _, err = pet_pipeline("translate", phantom_pet_file, "-o", tmp_path / "no", "--model", tiny_model, *regions)
+    assert code == 2
+    assert "no calibration that knows the errors of organs and lesions" in err
+    assert "--paths 2" in err
+    out_folder = tmp_path / "out"
+    code, out, err = pet_pipeline(
+        "translate", phantom_pet_file, "-o", out_folder, "--model", tmp_path / "model", *regions
+    )
+    assert code == 0, err
+    assert "no intervals of lesions" in out + err
+    assert "views disagree" not in out + err  # that is of a map, which was not asked for
+    table = read_table(out_folder / "phantom_pet_acsd_regions.tsv")
+    assert {region for region, _ in table} == {f"organ:organ_{number}" for number in range(6)}
+    for one in table.values():
+        assert one.low < one.low_80 < one.high_80 < one.high
+    assert not (out_folder / "phantom_pet_acsd_std.nii.gz").exists()
+    told = json.loads((out_folder / "phantom_pet_acsd.json").read_text())["regions"]
+    assert told["calibrated"]
+    assert "paths" not in told
+    code, _, err = pet_pipeline(
+        "translate", phantom_pet_file, "-o", tmp_path / "two", "--model", tmp_path / "model", *regions, "--paths", 2
+    )
+    assert code == 0, err
+    drawn = json.loads((tmp_path / "two" / "phantom_pet_acsd.json").read_text())["regions"]
+    assert (drawn["calibrated"], drawn["paths"]) == (False, 2)
+    assert ("lesion:lesion_1", "suv_max") in read_table(tmp_path / "two" / "phantom_pet_acsd_regions.tsv")
 
 
 def test_what_cannot_be_is_refused_before_any_work(

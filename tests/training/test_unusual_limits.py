@@ -9,14 +9,16 @@ from quiet_progress import silent
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from pet_pipeline.configs.phantom import STANDARD_UPTAKE, PhantomSettings
 from pet_pipeline.configs.schema import OptimiserSettings
+from pet_pipeline.configs.tracers import TRACERS
 from pet_pipeline.configs.unusual import UnusualSettings
 from pet_pipeline.data import nifti
 from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import UsageError
 from pet_pipeline.models.weights import load_folder
-from pet_pipeline.training.unusual import joint_limits, organ_shares, teach
+from pet_pipeline.training.unusual import Organs, joint_limits, labelled_organs, of_tracer, teach
 
 FEW = UnusualSettings(
     least_participants=2, optimiser=OptimiserSettings(steps=2, batch=4, warmup_steps=1, learning_rate=1e-3)
@@ -39,8 +41,56 @@ def test_labels_without_an_organ_tell_nothing(label: int, organs: int, cohort: M
     labels = np.zeros((24, 24, 24), np.int16)
     labels[10:14, 10:14, 10:14] = label
     nib.save(nib.Nifti1Image(labels, np.diag([5.0, 5.0, 5.0, 1.0])), tmp_path / "labels.nii.gz")
-    shares = organ_shares(tmp_path / "labels.nii.gz", frame)
-    assert (0 if shares is None else len(shares)) == organs
+    found = labelled_organs(tmp_path / "labels.nii.gz", frame)
+    assert (0 if found is None else len(found.suv)) == organs
+
+
+def labelled(tmp_path: Path, table: str, cohort: Manifest) -> Organs:
+    """A cube in the middle that is label 7, and a slab beside it that is 8."""
+    volume, _ = nifti.read(cohort.cases[0].input)
+    frame, _ = frame_body(volume, (5.0, 5.0, 5.0), multiple=8)
+    labels = np.zeros((24, 24, 24), np.int16)
+    labels[8:16, 8:16, 8:16], labels[16:18, 8:16, 8:16] = 7, 8
+    nib.save(nib.Nifti1Image(labels, np.diag([5.0, 5.0, 5.0, 1.0])), tmp_path / "x_dseg.nii.gz")
+    (tmp_path / "x_dseg.tsv").write_text(table)
+    found = labelled_organs(tmp_path / "x_dseg.nii.gz", frame)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", ["kidneys", "kidney_left"], ids=["a phantom's name", "TotalSegmentator's"])
+def test_organs_are_known_by_name_and_their_suv_is_their_own_or_typical(
+    name: str, cohort: Manifest, tmp_path: Path
+) -> None:
+    found = labelled(tmp_path, f"index\tname\tsuv\n7\t{name}\t3.5\n8\tliver\tn/a\n", cohort)
+    assert found.tissues == ("kidneys", "liver")
+    low, high = STANDARD_UPTAKE["liver"]
+    assert found.suv[0] == 3.5
+    assert low < found.suv[1] < high
+
+
+def test_another_tracer_goes_where_it_goes_and_nowhere_else(cohort: Manifest, tmp_path: Path) -> None:
+    organs = labelled(tmp_path, "index\tname\tsuv\n7\tkidneys\t3\n8\tliver\t2\n", cohort)
+    activity = np.random.default_rng(0).uniform(1.0, 2.0, organs.shares.shape[1:]).astype(np.float32)
+    assert organs.changed(activity, organs.suv) == pytest.approx(activity)
+    suv = of_tracer(organs, {"kidneys": (30.0, 40.0), "brain": (1.0, 2.0)}, np.random.default_rng(1))
+    assert 30.0 <= suv[0] <= 40.0
+    assert suv[1] == 2.0
+    ratio = organs.changed(activity, suv) / activity
+    kidneys = organs.shares[0]
+    assert (ratio[kidneys > 0.0] > 1.0).all()
+    assert ratio[kidneys == 0.0] == pytest.approx(1.0)
+    fullest = np.unravel_index(kidneys.argmax(), kidneys.shape)
+    share, liver = kidneys[fullest], organs.shares[1][fullest]
+    rest = np.sqrt(np.prod(STANDARD_UPTAKE["soft_tissue"])) * (1.0 - share - liver)
+    assert ratio[fullest] == pytest.approx((suv[0] * share + 2.0 * liver + rest) / (3.0 * share + 2.0 * liver + rest))
+
+
+def test_tracers_name_known_tissues_and_unknown_tracers_are_refused() -> None:
+    for known in TRACERS.values():
+        PhantomSettings(uptake=dict(known))
+    with pytest.raises(ValueError, match="FPSMA not known; known are PSMA-11"):
+        UnusualSettings(tracers=("FPSMA",))
 
 
 def test_a_teaching_that_began_otherwise_is_refused_in_a_line(
