@@ -86,6 +86,7 @@ class FigureErrors(Settings):
     location: FiniteFloat = Field(description="where every sign is at its centre")
     log_scale: FiniteFloat
     slopes: dict[RegionSign, Slope]
+    median: FiniteFloat = Field(description="of q")
     quantiles: dict[int, tuple[FiniteFloat, FiniteFloat]] = Field(description="percent -> ends of the interval of q")
 
     @model_validator(mode="after")

@@ -67,6 +67,7 @@ def _figures(data_range: float) -> dict[str, str]:
         "*_low, *_high": f"ends of the translation's {intervals.LEVEL} % interval for the truth, SUV: learnt from "
         "cases with a reference where the model is calibrated, else Student's t of its paths' spread about it, "
         "without model and scale error",
+        "*_expected": "SUV that a calibrated model expects of the truth: what it usually loses or adds put back",
         "*_inside, *_inside_80": f"1 where the reference lies in the interval of {intervals.LEVEL} %, or of "
         f"{intervals.NARROW} %, else 0; of organs the share",
         "*_recovery": "predicted / reference",

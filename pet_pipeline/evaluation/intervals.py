@@ -42,7 +42,7 @@ REACH_MM = (3.0 * PEAK_VOLUME_ML * 1000.0 / (4.0 * np.pi)) ** (1.0 / 3.0)
 MARGIN_MM = max(REACH_MM, BACKGROUND_FAR_MM)
 """The margin of parts whose surroundings are looked at, too, mm."""
 
-COLUMNS = ("region", "metric", "value", "low", "high", "low_80", "high_80", "unit")
+COLUMNS = ("region", "metric", "value", "expected", "low", "high", "low_80", "high_80", "unit")
 """Of the table of intervals, a row a figure; `low` and `high` are of the 95 % interval."""
 
 Key = tuple[str, str]
@@ -51,9 +51,17 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure of the result, and the ends of the 95 and the 80 % interval for the truth, all in one unit."""
+    """A figure of a result, and where its truth would be, all in one unit.
+
+    Attributes:
+        value: in the result.
+        expected: the truth is as likely above as below; the value itself where nothing is known of the model's errors.
+        low, high: ends of the 95 % interval for the truth.
+        low_80, high_80: of the 80 % interval.
+    """
 
     value: float
+    expected: float
     low: float
     high: float
     low_80: float
@@ -91,7 +99,7 @@ def intervals(result: Mapping[Key, float], draws: Sequence[Mapping[Key, float]])
     for key, value in result.items():
         off = np.array([draw[key] for draw in draws]) - value
         s = float(np.sqrt(np.square(off).sum() / (count - 1)))
-        found[key] = Interval(value, value - wide * s, value + wide * s, value - narrow * s, value + narrow * s)
+        found[key] = Interval(value, value, value - wide * s, value + wide * s, value - narrow * s, value + narrow * s)
     return found
 
 
@@ -118,8 +126,8 @@ def calibrated_intervals(
             value = measured[part.structure.region, name]
             if value > 0.0:
                 told: dict[RegionSign, float] = {**signs, "deviation": relative_deviation(mean, value)}
-                wide, narrow = (interval(one, value, told, level) for level in (LEVEL, NARROW))
-                found[part.structure.region, name] = Interval(value, *wide, *narrow)
+                (expected, *wide), (_, *narrow) = (interval(one, value, told, level) for level in (LEVEL, NARROW))
+                found[part.structure.region, name] = Interval(value, expected, *wide, *narrow)
     return found
 
 
@@ -153,7 +161,7 @@ def read_table(path: Path) -> dict[Key, Interval]:
 def score_intervals(
     case_id: str, method: str, known: Mapping[Key, Interval], reference: Mapping[Key, float]
 ) -> list[Row]:
-    """Rows of every interval whose truth is known: the ends of the wide one, SUV, and whether the truth lies inside.
+    """Rows of every interval whose truth is known: its ends, whether the truth lies inside, the bias of the expected.
 
     Args:
         case_id: name of the case.
@@ -169,6 +177,12 @@ def score_intervals(
                 f"{name}_inside": float(one.low <= truth <= one.high),
                 f"{name}_inside_80": float(one.low_80 <= truth <= one.high_80),
             }
+            if one.expected != one.value and truth > 0.0:
+                bias = 100.0 * (one.expected / truth - 1.0)
+                rows += [
+                    Row(case_id, method, region, f"{name}_expected", one.expected, "SUV"),
+                    Row(case_id, method, region, f"{name}_expected_bias", bias, "%"),
+                ]
             rows += [
                 Row(case_id, method, region, f"{name}_low", one.low, "SUV"),
                 Row(case_id, method, region, f"{name}_high", one.high, "SUV"),

@@ -1,8 +1,9 @@
 """How far SUVmean, SUVmax and SUVpeak of an organ or lesion lie from the truth, learnt from regions of cases with one.
 
-Of a kind of region and a figure, log(truth / value) = location + scale x q: location and log(scale) are linear in what
-is seen of the region, and the ends of an interval are quantiles of q. So an interval need not lie about the value: a
-lesion that the model flattens is hotter than it looks, and the interval says how much hotter.
+Of a kind of region and a figure, log(truth / value) = location + scale x q: the location is linear in what is seen of
+the region, log(scale) in how large the voxels' errors are there, and the ends of an interval are quantiles of q. So an
+interval need not lie about the value: a lesion that the model flattens is hotter than it looks, and the interval says
+how much hotter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +31,11 @@ LEAST_PARTICIPANTS = 8
 LEAST_REGIONS = 40
 """Of a kind: the ends of a 95 % interval are quantiles that a fortieth of the regions lie beyond."""
 
-RIDGE = 1.0
-"""Of the slopes, in regions: what few lesions say of them by chance is held back."""
+RIDGES = 1.0, 20.0
+"""Of the slopes of location and log(scale), in regions: what few lesions say of them by chance is held back."""
+
+LEAST_SIZE = 0.02
+"""Of |log ratio| less its location, before its logarithm."""
 
 LEAST = 1e-3
 """Of a figure and its truth, in multiples of the image's scale: below it a ratio says nothing (air). Also of the means
@@ -67,8 +71,10 @@ class RegionError:
         return float(np.log(self.truth / self.value))
 
 
-def interval(known: FigureErrors, value: float, signs: Mapping[RegionSign, float], level: int) -> tuple[float, float]:
-    """The ends of an interval for the truth of a figure, in the unit of `value`.
+def interval(
+    known: FigureErrors, value: float, signs: Mapping[RegionSign, float], level: int
+) -> tuple[float, float, float]:
+    """Where the truth of a figure is expected (its median), and the ends of an interval for it, in the unit of `value`.
 
     Args:
         known: of the region's kind and the figure.
@@ -77,8 +83,8 @@ def interval(known: FigureErrors, value: float, signs: Mapping[RegionSign, float
         level: percent, of `LEVELS`.
     """
     location, scale = line(known, signs)
-    low, high = (float(value * np.exp(location + scale * q)) for q in known.quantiles[level])
-    return low, high
+    expected, low, high = (float(value * np.exp(location + scale * q)) for q in (known.median, *known.quantiles[level]))
+    return expected, low, high
 
 
 def line(known: FigureErrors, signs: Mapping[RegionSign, float]) -> tuple[float, float]:
@@ -156,20 +162,22 @@ def _fit(participants: Sequence[Sequence[RegionError]], names: Sequence[RegionSi
             location, scale = line(learnt, one.signs)
             left_out.append((one.log_ratio - location) / scale)
     every = _learnt([one for regions in participants for one in regions], names)
-    return every.model_copy(update={"quantiles": _quantiles(np.array(left_out))})
+    off = np.array(left_out)
+    return every.model_copy(update={"median": _digits(np.median(off)), "quantiles": _quantiles(off)})
 
 
 def _learnt(regions: Sequence[RegionError], names: Sequence[RegionSign]) -> FigureErrors:
-    """Location and log(scale) by least squares; the quantiles are not known yet."""
+    """Location and log(scale) by least squares; median and quantiles are not known yet."""
     seen = np.array([[one.signs.get(name, np.nan) for name in names] for one in regions])
     known = ~np.isnan(seen).all(axis=0)
     names, seen = [name for name, there in zip(names, known, strict=True) if there], seen[:, known]
     centres = np.nanmean(seen, axis=0)
     centred = np.nan_to_num(seen - centres)
     ratios = np.array([one.log_ratio for one in regions])
-    location, slopes = _line(centred, ratios)
-    left = np.log(np.maximum(np.abs(ratios - location - centred @ slopes), LEAST))
-    log_scale, log_slopes = _line(centred, left)
+    location, slopes = _line(centred, ratios, RIDGES[0])
+    sizes = np.log(np.maximum(np.abs(ratios - location - centred @ slopes), LEAST_SIZE))
+    of_scale = np.array([name == "deviation" for name in names])
+    log_scale, log_slopes = _line(centred * of_scale, sizes, RIDGES[1])
     columns = zip(names, centres, np.nanmin(seen, axis=0), np.nanmax(seen, axis=0), slopes, log_slopes, strict=True)
     return FigureErrors(
         location=_digits(location),
@@ -180,14 +188,16 @@ def _learnt(regions: Sequence[RegionError], names: Sequence[RegionSign]) -> Figu
             )
             for name, c, low, high, a, b in columns
         },
+        median=0.0,
         quantiles=dict.fromkeys(LEVELS, (0.0, 0.0)),
     )
 
 
-def _line(centred: FloatArray, values: FloatArray) -> tuple[float, FloatArray]:
-    """Least squares: the value where all signs are usual, and their slopes, with a ridge."""
-    middle, ridge = float(values.mean()), RIDGE * np.eye(centred.shape[1])
-    slopes: FloatArray = np.linalg.solve(centred.T @ centred + ridge, centred.T @ (values - middle))
+def _line(centred: FloatArray, values: FloatArray, ridge: float) -> tuple[float, FloatArray]:
+    """Least squares: the value where all signs are usual, and their slopes; 0 of a sign that is 0 everywhere."""
+    middle = float(values.mean())
+    information = centred.T @ centred + ridge * np.eye(centred.shape[1])
+    slopes: FloatArray = np.linalg.solve(information, centred.T @ (values - middle))
     return middle, slopes
 
 

@@ -190,6 +190,9 @@ def _lesion_table(
             lines.append((f"{name} recovery", f"{group.mean:.2f}{interval}"))
     if light is not None:
         lines.append(("bias of SUVpeak, %", f"{_interval(light.interval)} {light.light}"))
+    expected = mine.get((ANY_LESION, "suv_peak_expected_bias"))
+    if expected is not None:
+        lines.append(("bias of the expected SUVpeak, %", f"{expected.mean:+.1f}"))
     for metric, name in _UPTAKE.items():
         inside = mine.get((ANY_LESION, f"{metric}_inside"))
         if inside is not None:

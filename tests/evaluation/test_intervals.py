@@ -52,16 +52,18 @@ def test_figures_are_those_that_lesions_are_scored_by() -> None:
 
 def test_rows_say_whether_the_reference_is_inside() -> None:
     known = {
-        ("organ:a", "suv_mean"): Interval(1.0, 0.9, 1.1, 0.96, 1.04),
-        ("organ:b", "suv_mean"): Interval(1.0, 0.9, 1.1, 0.96, 1.04),
-        KEY: Interval(4.0, 3.0, 5.0, 3.5, 4.5),
-        ("lesion:unscored", "suv_max"): Interval(4.0, 3.0, 5.0, 3.5, 4.5),
+        ("organ:a", "suv_mean"): Interval(1.0, 1.0, 0.9, 1.1, 0.96, 1.04),
+        ("organ:b", "suv_mean"): Interval(1.0, 1.0, 0.9, 1.1, 0.96, 1.04),
+        KEY: Interval(4.0, 3.48, 3.0, 5.0, 3.5, 4.5),
+        ("lesion:unscored", "suv_max"): Interval(4.0, 4.0, 3.0, 5.0, 3.5, 4.5),
     }
     truth = {("organ:a", "suv_mean"): 1.05, ("organ:b", "suv_mean"): 1.2, KEY: 2.9}
     rows = {(row.region, row.metric): row.value for row in score_intervals("case", "m", known, truth)}
     assert rows["organ:a", "suv_mean_inside"] == 1.0
     assert rows["organ:b", "suv_mean_inside"] == 0.0
     assert rows["organs", "suv_mean_inside"] == 0.5
+    assert rows["lesion:a", "suv_max_expected_bias"] == pytest.approx(20.0)
+    assert ("organ:a", "suv_mean_expected") not in rows  # nothing is expected but the value
     assert rows["organ:a", "suv_mean_inside_80"] == rows["organs", "suv_mean_inside_80"] == 0.0
     assert [rows["lesion:a", f"suv_max_{end}"] for end in ("low", "high", "inside")] == [3.0, 5.0, 0.0]
     assert not any(region == "lesion:unscored" for region, _ in rows)
@@ -69,13 +71,13 @@ def test_rows_say_whether_the_reference_is_inside() -> None:
 
 def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     known = {
-        KEY: Interval(4.25, 3.0, 5.5, 3.5, 5.0),
-        ("organ:left kidney", "suv_mean"): Interval(1.0, -0.5, 2.5, 0.0, 2.0),
+        KEY: Interval(4.25, 4.75, 3.0, 5.5, 3.5, 5.0),
+        ("organ:left kidney", "suv_mean"): Interval(1.0, 1.0, -0.5, 2.5, 0.0, 2.0),
     }
     path = tmp_path / "regions.tsv"
     path.write_text(as_table(known, "suv"))
     assert read_table(path) == known
-    assert path.read_text().splitlines()[1] == "lesion:a\tsuv_max\t4.25\t3\t5.5\t3.5\t5\tsuv"
+    assert path.read_text().splitlines()[1] == "lesion:a\tsuv_max\t4.25\t4.75\t3\t5.5\t3.5\t5\tsuv"
     path.write_text("region\tmetric\na\tb\n")
     with pytest.raises(InputRefused, match="--overwrite"):
         read_table(path)

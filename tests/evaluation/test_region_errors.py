@@ -36,7 +36,7 @@ def covered(known: FigureErrors, of: list[list[RegionError]], level: int, volume
     inside = []
     for one in (one for regions in of for one in regions):
         if volume[0] <= one.signs["volume"] <= volume[1]:
-            low, high = interval(known, one.value, one.signs, level)
+            _, low, high = interval(known, one.value, one.signs, level)
             inside.append(low <= one.truth <= high)
     return float(np.mean(inside))
 
@@ -61,11 +61,12 @@ def test_a_flattened_region_is_told_to_be_hotter() -> None:
         "contrast": 0.3,
         "input_contrast": 0.7,
     }
-    low, high = interval(known, 2.0, seen, 80)
+    expected, low, high = interval(known, 2.0, seen, 80)
+    assert expected == pytest.approx(2.0 * np.exp(0.2 - 0.05 * SMALL + 0.2), rel=0.05)
     assert np.sqrt(low * high) == pytest.approx(2.0 * np.exp(0.2 - 0.05 * SMALL + 0.2), rel=0.05)
     narrower = interval(known, 2.0, {**seen, "deviation": float(np.log(0.05))}, 80)
-    assert low < narrower[0] < narrower[1] < high
-    assert interval(known, 4.0, seen, 80) == pytest.approx((2.0 * low, 2.0 * high))
+    assert low < narrower[1] < narrower[2] < high
+    assert interval(known, 4.0, seen, 80) == pytest.approx((2.0 * expected, 2.0 * low, 2.0 * high))
 
 
 def test_what_was_never_seen_adds_no_more_than_the_farthest_that_was() -> None:
@@ -100,8 +101,8 @@ def test_participants_who_differ_make_intervals_wider() -> None:
         factor = float(np.exp(rng.normal(0.0, 0.5)))
         shifted.append([RegionError(r.kind, r.figure, r.value, r.truth * factor, r.signs) for r in regions])
     known, alike = fit_regions(shifted)["lesion"]["suv_max"], fit_regions(people(4, 60))["lesion"]["suv_max"]
-    low, high = interval(known, 2.0, {}, 80)
-    narrow = interval(alike, 2.0, {}, 80)
+    _, low, high = interval(known, 2.0, {}, 80)
+    _, *narrow = interval(alike, 2.0, {}, 80)
     assert np.log(high / low) > 1.5 * np.log(narrow[1] / narrow[0])
 
 
@@ -135,7 +136,7 @@ def test_every_part_with_known_errors_and_uptake_gets_an_interval() -> None:
     one, value = table["lesion:a", "suv_max"], figures(image, found, spacing)["lesion:a", "suv_max"]
     told: dict[RegionSign, float] = {**signs, "deviation": float(np.log(0.3 / value))}
     expected = interval(known["lesion"]["suv_max"], value, told, 80)
-    assert (one.value, one.low_80, one.high_80) == pytest.approx((value, *expected))
+    assert (one.value, one.expected, one.low_80, one.high_80) == pytest.approx((value, *expected))
     assert one.low < one.low_80 < one.high_80 < one.high
 
 
@@ -146,4 +147,4 @@ def test_figure_errors_that_make_no_sense_are_refused() -> None:
         ({50: (1.0, -1.0), 80: (-1.0, 1.0), 95: (-2.0, 2.0)}, "lower end must come first"),
     ):
         with pytest.raises(ValueError, match=told):
-            FigureErrors(location=0.0, log_scale=0.0, slopes=slopes, quantiles=quantiles)  # type: ignore[arg-type]
+            FigureErrors(location=0.0, log_scale=0.0, slopes=slopes, median=0.0, quantiles=quantiles)  # type: ignore[arg-type]
