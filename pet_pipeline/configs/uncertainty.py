@@ -12,7 +12,7 @@ from pet_pipeline.configs.schema import SamplerSettings, Target
 LEVELS = (50, 80, 95)
 """Intervals, percent, whose coverage is fitted and reported."""
 
-Sign = Literal["activity", "spread", "edge", "condition"]
+Sign = Literal["activity", "spread", "edge", "condition", "noise"]
 """What a translation shows of its own error: `inference.uncertainty.signs_of` takes them."""
 
 SIGNS: tuple[Sign, ...] = get_args(Sign)
@@ -103,7 +103,7 @@ class Calibration(ErrorModel):
 
     sampler: SamplerSettings = Field(description="the sampler it holds for")
     paths: PositiveInt = Field(description="the number of paths it holds for")
-    curves: dict[Sign, Curve] = Field(description="one a sign")
+    curves: dict[Sign, Curve] = Field(description="one a sign; those fitted by older versions have none of the noise")
     reference: Target = Field(description="what the error was taken against")
     figures: dict[RegionKind, dict[Figure, FigureErrors]] = Field(
         default_factory=dict, description="the same of organs' and lesions' SUVmean, SUVmax and SUVpeak"
@@ -111,7 +111,7 @@ class Calibration(ErrorModel):
 
     @model_validator(mode="after")
     def _every_sign(self) -> Self:
-        _refuse_other_signs(self.curves, SIGNS)
+        _refuse_other_signs({*self.curves, "noise"}, SIGNS)
         return self
 
     def holds_for(self, sampler: SamplerSettings, paths: int) -> bool:

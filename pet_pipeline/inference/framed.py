@@ -21,6 +21,7 @@ class Framed:
         frame: where the body is.
         condition: in the body's box (x, y, z), prepared, in the volume's unit.
         normalisation: whose scale is of that condition.
+        noise_level: of the volume in the body (`data.descriptors`).
         far: from the training data; None where the model has no record of it.
         alarms: in which ways it is unusual besides; none where the model cannot tell.
     """
@@ -28,6 +29,7 @@ class Framed:
     frame: Frame
     condition: Float32Array
     normalisation: Normalisation
+    noise_level: float
     far: Distance | None
     alarms: tuple[Alarm, ...] = ()
 
@@ -45,9 +47,11 @@ def framed(volume: Volume, description: ModelDescription, *, multiple: int, watc
         InputRefused: no activity in the body.
     """
     frame, box = frame_body(volume, description.grid.spacing_mm, multiple=multiple)
-    far = distance(description.seen, describe(frame, box)) if description.seen else None
+    described = describe(frame, box)
+    far = distance(description.seen, described) if description.seen else None
     alarms = () if watch is None else watch.alarms(frame, box)
     prepare = preparation(description.normalisation, description.grid)
     if prepare is not None:
         box = prepare(box, frame.mask)
-    return Framed(frame, box, Normalisation.fit(box, frame.mask, description.normalisation), far, alarms)
+    normalisation = Normalisation.fit(box, frame.mask, description.normalisation)
+    return Framed(frame, box, normalisation, described.noise_level, far, alarms)

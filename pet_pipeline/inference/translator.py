@@ -352,7 +352,7 @@ class Translator:
             )
         spacing_mm = frame.grid.spacing_mm
         spread = pooled_deviation(paths, spacing_mm)
-        signs = signs_of(paths.mean.cpu().numpy(), spread, condition.cpu().numpy(), scale, spacing_mm)
+        signs = signs_of(paths.mean.cpu().numpy(), spread, condition.cpu().numpy(), seen.noise_level, scale, spacing_mm)
         calibration, why = calibration_for(self.model.description.calibration, sampler, count, options.cascade)
         if calibration is None:
             warnings.append(f"the uncertainty is not calibrated: {why}")

@@ -113,6 +113,7 @@ def signs_of(
     activity: Float32Array,
     spread: Float32Array,
     condition: Float32Array,
+    noise_level: float,
     scale: float,
     spacing_mm: tuple[float, float, float],
 ) -> dict[Sign, Float32Array]:
@@ -125,6 +126,8 @@ def signs_of(
         activity: the result.
         spread: of paths and views, in the same unit.
         condition: as the networks see it.
+        noise_level: of the input, without a unit, the same everywhere: without it the intervals of a low dose are too
+            narrow, those of a high one too wide (docs/notes).
         scale: of the target, in the unit of the result.
         spacing_mm: of the grid.
     """
@@ -134,6 +137,7 @@ def signs_of(
         "spread": spread / np.float32(scale),
         "edge": (POOLING_MM * steepness).astype(np.float32),
         "condition": ndimage.gaussian_filter(condition, [POOLING_MM / s for s in spacing_mm], mode="nearest"),
+        "noise": np.full(activity.shape, noise_level, np.float32),
     }
 
 

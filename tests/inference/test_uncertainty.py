@@ -146,11 +146,12 @@ def test_signs_are_multiples_of_the_scale_and_an_edge_is_steep() -> None:
     activity = np.zeros((40, 20, 20), np.float32)
     activity[20:] = 6.0
     spread, condition = (np.full(activity.shape, value, np.float32) for value in (0.5, 0.7))
-    signs = signs_of(activity, spread, condition, 2.0, (5.0, 2.5, 2.5))
+    signs = signs_of(activity, spread, condition, 0.3, 2.0, (5.0, 2.5, 2.5))
     assert tuple(signs) == SIGNS
     np.testing.assert_array_equal(signs["activity"], activity / 2.0)
     np.testing.assert_array_equal(signs["spread"], 0.25)
     np.testing.assert_allclose(signs["condition"], 0.7, rtol=1e-6)  # has its own scale already
+    np.testing.assert_array_equal(signs["noise"], np.float32(0.3))
     np.testing.assert_allclose(signs["edge"][:, 3, 4][[5, 19, 20, 35]], [0.0, 1.5, 1.5, 0.0])  # over 5 mm, mean of two
 
 
