@@ -25,7 +25,7 @@ BUILTIN = Path(__file__).resolve().parents[1] / "pet_pipeline" / "models" / "bui
 
 MOST_MB = 20.0
 
-VALIDATION_CASES, UNSEEN_CASES = 24, 32
+VALIDATION_CASES, UNSEEN_CASES = 24, 40
 """Translations by which a built-in model is calibrated: of the validation patients of its own cohort, and of every
 cohort of which it has learnt from nobody: twelve validation patients alone are few, and those of cohort-train are thin
 (mean BMI 24, of all patients 27)."""

@@ -11,6 +11,8 @@ from pet_pipeline.evaluation.regions import Structure, parts
 SMALL, LARGE = float(np.log(0.5)), float(np.log(50.0))
 """Logarithms of volumes, mL."""
 
+EVERY = (SMALL, LARGE)
+
 
 def region(rng: np.random.Generator, kind: RegionKind = "lesion", figure: Figure = "suv_max") -> RegionError:
     """Small ones are flattened, and those of which the input shows more than the result; errors go with the map."""
@@ -53,8 +55,20 @@ def test_intervals_hold_on_unseen_participants_large_and_small() -> None:
     assert known.slopes["deviation"].log_scale == pytest.approx(1.0, abs=0.15)
 
 
+def test_of_few_participants_intervals_are_rather_too_wide_than_too_narrow() -> None:
+    unseen = people(99, 100)
+    for level, least in ((80, 0.795), (95, 0.94)):
+        found = [
+            covered(fit_regions(people(seed, LEAST_PARTICIPANTS, each=5))["lesion"]["suv_max"], unseen, level, EVERY)
+            for seed in range(40)
+        ]
+        assert np.mean(found) >= least
+
+
 def test_a_flattened_region_is_told_to_be_hotter() -> None:
     known = fit_regions(people(0, 200))["lesion"]["suv_max"]
+    above = [one.truth > interval(known, one.value, one.signs, 80)[0] for of in people(1, 400) for one in of]
+    assert np.mean(above) == pytest.approx(0.5, abs=0.03)
     seen: dict[RegionSign, float] = {
         "volume": SMALL,
         "deviation": float(np.log(0.1)),
@@ -80,7 +94,7 @@ def test_what_was_never_seen_adds_no_more_than_the_farthest_that_was() -> None:
 
 def test_regions_without_surroundings_are_learnt_from_all_the_same() -> None:
     def bare(one: RegionError, number: int) -> RegionError:
-        kept = {name: value for name, value in one.signs.items() if number % 2 or "contrast" not in name}
+        kept = {name: value for name, value in one.signs.items() if number % 2 or name != "input_contrast"}
         return RegionError(one.kind, one.figure, one.value, one.truth, kept)
 
     some = [[bare(one, number) for number, one in enumerate(regions)] for regions in people(0, 200)]
