@@ -7,6 +7,7 @@ with flips forgets. It sees sketches alone (`data/sketch.py`), with noise of any
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from pet_pipeline.configs.tracers import TRACERS, Biodistribution
 from pet_pipeline.configs.unusual import KINDS, TURNED, Kind, SketchNetSettings, UnusualSettings
 from pet_pipeline.data import nifti
 from pet_pipeline.data.framing import Frame, frame_body
+from pet_pipeline.data.injection import tracer_warnings
+from pet_pipeline.data.input_units import read_sidecar
 from pet_pipeline.data.label_tables import table_beside
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.resample import onto
@@ -145,6 +148,8 @@ def teach(
     if len(learnt) < settings.least_participants or not held:
         log.info("too few participants to know what is usual: no network for unusual inputs")
         return None
+    if not all(_fdg(getattr(cases[0], description.condition)) for cases in learnt):
+        settings = settings.model_copy(update={"tracers": ()})  # to these data FDG may be the other one
     read = partial(sketched, grid=description.grid, condition=description.condition)
     examples: list[Sketched] = []
     usual: list[Sketched] = []
@@ -304,6 +309,11 @@ def of_tracer(organs: Organs, known: Biodistribution, rng: np.random.Generator) 
     return np.array(suv, np.float32)
 
 
+def _fdg(image: Path) -> bool:
+    """Whether an image's sidecar names no other tracer."""
+    return not tracer_warnings(read_sidecar(image) or {})
+
+
 def _tissue(name: str) -> str:
     """The tissue of a label's name: a phantom's own, else what TotalSegmentator means by it."""
     return name if name.upper() in Tissue.__members__ else tissue_of(name).label_name
@@ -312,9 +322,10 @@ def _tissue(name: str) -> str:
 def _own_suv(text: str, tissue: str) -> float:
     """The SUV that a table says, else that typical of the tissue."""
     try:
-        return float(text)
+        suv = float(text)
     except ValueError:
-        return _typical(tissue)
+        suv = math.nan
+    return suv if math.isfinite(suv) and suv >= 0.0 else _typical(tissue)
 
 
 def _typical(tissue: str) -> float:

@@ -1,5 +1,7 @@
 """What tells unusual inputs is taught on any cohort, goes on as it began, and gives so many false alarms in all."""
 
+import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -84,6 +86,29 @@ def test_another_tracer_goes_where_it_goes_and_nowhere_else(cohort: Manifest, tm
     share, liver = kidneys[fullest], organs.shares[1][fullest]
     rest = np.sqrt(np.prod(STANDARD_UPTAKE["soft_tissue"])) * (1.0 - share - liver)
     assert ratio[fullest] == pytest.approx((suv[0] * share + 2.0 * liver + rest) / (3.0 * share + 2.0 * liver + rest))
+
+
+@pytest.mark.parametrize(("tracer", "shown"), [(None, True), ("[18F]FDG", True), ("[68Ga]PSMA-11", False)])
+def test_other_tracers_are_shown_to_a_model_of_fdg_alone(
+    tracer: str | None, shown: bool, cohort: Manifest, tiny_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(cohort.root, tmp_path / "cohort")
+    if tracer is not None:
+        for image in (tmp_path / "cohort").rglob("*.nii*"):
+            sidecar = image.with_name(f"{nifti.stem(image)}.json")
+            facts = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
+            sidecar.write_text(json.dumps({**facts, "TracerName": tracer}))
+    mine = Manifest.load(tmp_path / "cohort" / "manifest.tsv")
+    teach(load_folder(tiny_model), mine, tmp_path / "model", tmp_path / "run", settings=FEW, progress=silent)
+    with safe_open(tmp_path / "run" / "checkpoint.safetensors", framework="pt") as file:
+        told = json.loads(file.metadata()["settings"])
+    assert bool(told["tracers"]) is shown
+
+
+@pytest.mark.parametrize("suv", ["nan", "-1", "inf", "n/a", ""])
+def test_a_suv_that_is_none_is_taken_as_typical(suv: str, cohort: Manifest, tmp_path: Path) -> None:
+    found = labelled(tmp_path, f"index\tname\tsuv\n7\tliver\t{suv}\n8\tliver\t2\n", cohort)
+    assert found.suv[0] == pytest.approx(np.sqrt(np.prod(STANDARD_UPTAKE["liver"])))
 
 
 def test_tracers_name_known_tissues_and_unknown_tracers_are_refused() -> None:
