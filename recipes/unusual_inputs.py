@@ -15,7 +15,6 @@ from pathlib import Path
 from common import BUILTIN, announce, simulated
 
 from pet_pipeline.cli.console import progress
-from pet_pipeline.configs.tracers import TRACERS
 from pet_pipeline.configs.unusual import UnusualSettings
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.models.weights import describe_anew, load_folder
@@ -35,8 +34,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="manifest.tsv of another cohort to teach from")
     parser.add_argument("--seen", type=Path, help="manifest.tsv of the cohort that the model was trained on")
     parser.add_argument("--ranges-alone", action="store_true", help="keep the network as it is; needs --seen")
-    parser.add_argument("--without", nargs="+", default=[], metavar="TRACER", choices=[*TRACERS],
-                        help="tracers that it is not shown: does it tell those that it does not know?")  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("build/unusual"))
     parser.add_argument("--install", action="store_true", help="write the model into the package")
     given = parser.parse_args()
@@ -54,10 +51,9 @@ def main() -> None:
         folder = describe_anew(folder, target, {"seen": seen})
         if given.ranges_alone:
             return
-    settings = SETTINGS.model_copy(update={"tracers": tuple(name for name in TRACERS if name not in given.without)})
     data = Manifest.load(given.data) if given.data else simulated(COHORT, given.output / COHORT)
     stage = given.output / "stages" / name
-    if teach(folder, data, target, stage, settings=settings, progress=progress, workers=2) is None:
+    if teach(folder, data, target, stage, settings=SETTINGS, progress=progress, workers=2) is None:
         raise SystemExit("too few participants in train or val to know what is usual")
     announce(target)
 

@@ -17,6 +17,9 @@ Sign = Literal["activity", "spread", "edge", "condition", "noise"]
 
 SIGNS: tuple[Sign, ...] = get_args(Sign)
 
+WHOLE_CASE: tuple[Sign, ...] = ("noise",)
+"""Signs that are one number a case, of which there are as many as cases and not as voxels."""
+
 MumapSign = Literal["mu", "spread", "edge"]
 """What a mu-map shows of its own error: `inference.mumap_uncertainty.signs_of_mumap` takes them."""
 

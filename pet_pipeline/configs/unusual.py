@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt
 
 from pet_pipeline.configs.base import Settings
 from pet_pipeline.configs.schema import OptimiserSettings
-from pet_pipeline.configs.tracers import TRACERS
 
 Kind = Literal["upside_down", "left_right_swapped", "back_to_front", "other_correction", "other_uptake"]
 
@@ -35,12 +34,4 @@ class UnusualSettings(Settings):
         20, description="of the training split; of fewer, limits would be of those alone, and nothing is taught"
     )
     false_alarms: float = Field(0.05, gt=0.0, lt=1.0, description="share of usual inputs with an alarm of any kind")
-    tracers: tuple[str, ...] = Field(tuple(TRACERS), description="that it is shown as others than a model's, FDG")
     seed: int = 0
-
-    @field_validator("tracers")
-    @classmethod
-    def _known(cls, tracers: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [name for name in tracers if name not in TRACERS]:
-            raise ValueError(f"tracers: {', '.join(unknown)} not known; known are {', '.join(TRACERS)}")
-        return tracers

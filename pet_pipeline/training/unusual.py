@@ -7,8 +7,7 @@ with flips forgets. It sees sketches alone (`data/sketch.py`), with noise of any
 
 import json
 import logging
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,25 +20,17 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
-from pet_pipeline.configs.phantom import STANDARD_UPTAKE
 from pet_pipeline.configs.schema import Condition, GridSettings
-from pet_pipeline.configs.tracers import TRACERS, Biodistribution
 from pet_pipeline.configs.unusual import KINDS, TURNED, Kind, SketchNetSettings, UnusualSettings
 from pet_pipeline.data import nifti
 from pet_pipeline.data.framing import Frame, frame_body
-from pet_pipeline.data.injection import tracer_warnings
-from pet_pipeline.data.input_units import read_sidecar
-from pet_pipeline.data.label_tables import table_beside
 from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.resample import onto
 from pet_pipeline.data.sketch import coarse, drawn, sketch
-from pet_pipeline.data.tables import read_rows
 from pet_pipeline.models.devices import choose
 from pet_pipeline.models.sketchnet import SketchNet
 from pet_pipeline.models.weights import ModelFolder, with_unusual
 from pet_pipeline.seeding import generator
-from pet_pipeline.simulation.anatomy import tissue_of
-from pet_pipeline.simulation.tissues import Tissue
 from pet_pipeline.training.loop import Batch, LoopSettings, Stage, run
 from pet_pipeline.training.seen import BOX_MULTIPLE
 from pet_pipeline.training.session import Progress, fresh
@@ -47,14 +38,8 @@ from pet_pipeline.types import Float32Array, FloatArray
 
 log = logging.getLogger(__name__)
 
-SAME_AS: Mapping[str, str] = {"white_matter": "brain", "lung_vessels": "blood_pool", "brown_fat": "fat"}
-"""Tissues that have no uptake of their own in tables, and whose they have: a network of cells of 30 mm sees no more."""
-
 LARGEST_LABEL = 99
 """Organs have indices up to this; lesions above it keep their uptake."""
-
-TRACER = 0.75
-"""Share of the examples of other uptake that are of a tracer of `configs.tracers`; in the others organs are redrawn."""
 
 REDRAWN = 0.4
 """Share of the organs whose uptake is drawn anew."""
@@ -89,34 +74,12 @@ class Sketched:
     Attributes:
         usual: of the model's inputs.
         other: of the image with the other correction; None where there is none.
-        organs: of the last usual sketch; None without labels.
+        organs: share of each organ in each cell (organs, x, y, z) of the last usual sketch; None without labels.
     """
 
     usual: tuple[Float32Array, ...]
     other: Float32Array | None
-    organs: "Organs | None"
-
-
-@dataclass(frozen=True, eq=False)
-class Organs:
-    """The labelled organs of a sketch.
-
-    Attributes:
-        tissues: name of each, as of a phantom's tissues; what is not known by its name is soft tissue.
-        suv: of each: its own where its table says it (phantoms), else the middle of FDG's range.
-        shares: of each in each cell, (organs, x, y, z).
-    """
-
-    tissues: tuple[str, ...]
-    suv: Float32Array
-    shares: Float32Array
-
-    def changed(self, activity: Float32Array, suv: Float32Array) -> Float32Array:
-        """The activity of the cells (x, y, z) if the organs had that SUV (organs,) instead of their own."""
-        rest = np.float32(_typical("soft_tissue")) * np.clip(1.0 - self.shares.sum(axis=0), 0.0, 1.0)
-        before, after = (np.tensordot(values, self.shares, axes=1) + rest for values in (self.suv, suv))
-        changed: Float32Array = activity * (after / np.maximum(before, np.float32(1e-3)))
-        return changed
+    organs: Float32Array | None
 
 
 def teach(
@@ -148,8 +111,6 @@ def teach(
     if len(learnt) < settings.least_participants or not held:
         log.info("too few participants to know what is usual: no network for unusual inputs")
         return None
-    if not all(_fdg(getattr(cases[0], description.condition)) for cases in learnt):
-        settings = settings.model_copy(update={"tracers": ()})  # to these data FDG may be the other one
     read = partial(sketched, grid=description.grid, condition=description.condition)
     examples: list[Sketched] = []
     usual: list[Sketched] = []
@@ -204,29 +165,19 @@ def sketched(cases: Sequence[Case], grid: GridSettings, condition: Condition, *,
     return Sketched(
         tuple(sketch(*framed) for framed in frames),
         None if other is None else sketch(*_framed(other, grid)),
-        None if last.labels is None else labelled_organs(last.labels, frames[-1][0]),
+        None if last.labels is None else organ_shares(last.labels, frames[-1][0]),
     )
 
 
-def labelled_organs(labels: Path, frame: Frame) -> Organs | None:
-    """The organs of a label volume in the cells of a frame's sketch; None where none is labelled.
-
-    Raises:
-        InputRefused: the volume or its table cannot be read.
-    """
+def organ_shares(labels: Path, frame: Frame) -> Float32Array | None:
+    """The share of each organ in each cell of a frame's sketch, (organs, x, y, z); None where no organ is labelled."""
     volume, _ = nifti.read(labels)
     nearest = onto(volume.canonical(), frame.grid, nearest=True)
     box = np.rint(frame.forward(nearest))
-    indices = [int(index) for index in np.unique(box[frame.mask]) if 0 < index <= LARGEST_LABEL]
+    indices = [index for index in np.unique(box[frame.mask]) if 0 < index <= LARGEST_LABEL]
     if not indices:
         return None
-    table = table_beside(labels)
-    rows = {} if table is None else {row["index"]: row for row in read_rows(table, needed=("index", "name"))}
-    known = [rows.get(str(index), {}) for index in indices]
-    tissues = tuple(_tissue(row.get("name", "")) for row in known)
-    suv = [_own_suv(row.get("suv", ""), tissue) for row, tissue in zip(known, tissues, strict=True)]
-    shares = np.stack([coarse(frame, (box == index).astype(np.float32)) for index in indices])
-    return Organs(tissues, np.array(suv, np.float32), shares)
+    return np.stack([coarse(frame, (box == index).astype(np.float32)) for index in indices])
 
 
 def taught_kinds(people: Sequence[Sketched]) -> tuple[Kind, ...]:
@@ -249,7 +200,7 @@ def draw(
         label = 0 if rng.random() < 1 / 3 else int(rng.integers(1, 1 + len(kinds)))
         kind = None if label == 0 else kinds[label - 1]
         able = [one for one in people if can_show(one, kind)]
-        sketches.append(example(able[rng.integers(len(able))], kind, settings.tracers, rng))
+        sketches.append(example(able[rng.integers(len(able))], kind, rng))
         labels.append(label)
     return {"sketch": padded(sketches), "kind": torch.tensor(labels)}
 
@@ -259,7 +210,7 @@ def can_show(one: Sketched, kind: Kind | None) -> bool:
     return {"other_correction": one.other, "other_uptake": one.organs}.get(kind or "", True) is not None
 
 
-def example(one: Sketched, kind: Kind | None, tracers: Sequence[str], rng: np.random.Generator) -> Float32Array:
+def example(one: Sketched, kind: Kind | None, rng: np.random.Generator) -> Float32Array:
     """A random sketch (2, x, y, z) of a kind, None for a usual one: cropped along z and made noisy."""
     if kind == "other_correction":
         assert one.other is not None
@@ -267,8 +218,9 @@ def example(one: Sketched, kind: Kind | None, tracers: Sequence[str], rng: np.ra
     else:
         shown = one.usual[-1 if kind == "other_uptake" else int(rng.integers(len(one.usual)))]
     activity, body = np.sinh(shown[0]), shown[1]
-    if one.organs is not None and one.organs.shares.shape[1:] == body.shape:
-        activity = one.organs.changed(activity, _uptake(one.organs, kind, tracers, rng))
+    if one.organs is not None and one.organs.shape[1:] == body.shape:
+        factors = _uptake(len(one.organs), kind, rng)
+        activity = activity * (1.0 + np.tensordot(factors - 1.0, one.organs, axes=1))
     cells = body.shape[2]
     if cells > LEAST_CELLS and rng.random() < 0.5:
         length = int(rng.integers(max(LEAST_CELLS, int(SHORTEST * cells)), cells + 1))
@@ -282,57 +234,17 @@ def example(one: Sketched, kind: Kind | None, tracers: Sequence[str], rng: np.ra
     return np.flip(made, TURNED[kind]) if kind is not None and kind in TURNED else made
 
 
-def _uptake(organs: Organs, kind: Kind | None, tracers: Sequence[str], rng: np.random.Generator) -> Float32Array:
-    """The organs' SUV (organs,).
-
-    Of other uptake another tracer's, or large changes of a few organs; of half of the rest small changes of all.
-    """
-    count = len(organs.suv)
-    if kind != "other_uptake":
-        largest = USUAL_FACTOR if rng.random() < 0.5 else 1.0
-        return organs.suv * (largest ** rng.uniform(-1.0, 1.0, count)).astype(np.float32)
-    if tracers and rng.random() < TRACER:
-        return of_tracer(organs, TRACERS[tracers[int(rng.integers(len(tracers)))]], rng)
-    redrawn = rng.random(count) < REDRAWN
-    if not redrawn.any():
-        redrawn[rng.integers(count)] = True
-    low, high = np.log(OTHER_FACTORS)
-    sizes = np.exp(rng.uniform(low, high, count) * rng.choice([-1.0, 1.0], count))
-    return organs.suv * np.where(redrawn, sizes, 1.0).astype(np.float32)
-
-
-def of_tracer(organs: Organs, known: Biodistribution, rng: np.random.Generator) -> Float32Array:
-    """The organs' SUV (organs,) as a tracer's: drawn from its ranges; tissues that it does not name keep their own."""
-    drawn_suv = {tissue: float(np.exp(rng.uniform(*np.log(ends)))) for tissue, ends in known.items()}
-    names = [SAME_AS.get(tissue, tissue) for tissue in organs.tissues]
-    suv = [drawn_suv.get(name, own) for name, own in zip(names, organs.suv, strict=True)]
-    return np.array(suv, np.float32)
-
-
-def _fdg(image: Path) -> bool:
-    """Whether an image's sidecar names no other tracer."""
-    return not tracer_warnings(read_sidecar(image) or {})
-
-
-def _tissue(name: str) -> str:
-    """The tissue of a label's name: a phantom's own, else what TotalSegmentator means by it."""
-    return name if name.upper() in Tissue.__members__ else tissue_of(name).label_name
-
-
-def _own_suv(text: str, tissue: str) -> float:
-    """The SUV that a table says, else that typical of the tissue."""
-    try:
-        suv = float(text)
-    except ValueError:
-        suv = math.nan
-    return suv if math.isfinite(suv) and suv >= 0.0 else _typical(tissue)
-
-
-def _typical(tissue: str) -> float:
-    """The middle of FDG's range of a tissue, on a logarithmic scale."""
-    name = SAME_AS.get(tissue, tissue)
-    low, high = STANDARD_UPTAKE.get(name, STANDARD_UPTAKE["soft_tissue"])
-    return float(np.sqrt(low * high))
+def _uptake(organs: int, kind: Kind | None, rng: np.random.Generator) -> Float32Array:
+    """Factors of the organs' uptake: a few large ones for another tracer's, small ones of all for half of the rest."""
+    if kind == "other_uptake":
+        redrawn = rng.random(organs) < REDRAWN
+        if not redrawn.any():
+            redrawn[rng.integers(organs)] = True
+        low, high = np.log(OTHER_FACTORS)
+        sizes = np.exp(rng.uniform(low, high, organs) * rng.choice([-1.0, 1.0], organs))
+        return np.where(redrawn, sizes, 1.0).astype(np.float32)
+    largest = USUAL_FACTOR if rng.random() < 0.5 else 1.0
+    return (largest ** rng.uniform(-1.0, 1.0, organs)).astype(np.float32)
 
 
 def _zoomed(one: Float32Array, rng: np.random.Generator) -> Float32Array:

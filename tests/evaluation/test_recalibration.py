@@ -38,6 +38,27 @@ def test_what_tells_the_error_is_found_and_what_does_not_is_flat() -> None:
         assert np.mean(np.abs(unseen.error) <= width * known) == pytest.approx(level / 100.0, abs=0.02)
 
 
+def test_a_case_noisier_than_all_gets_the_deviation_of_the_noisiest_known() -> None:
+    """Two of nearly the same noise, whose errors differ by chance, do not decide what lies beyond them."""
+    levels = (0.1, 0.2, 0.3, 0.4, 0.5, 0.5001)
+    known = []
+    for seed, level in enumerate(levels):
+        one = participant(seed, factor=(1.0 + level) * (3.0 if level == levels[-1] else 1.0))
+        known.append(Voxels({**one.signs, "noise": np.full(one.error.size, level)}, one.error, one.region))
+    found = fit(known)
+    assert found.curves["noise"].factors[-1] < 4.0 * found.curves["noise"].factors[0]
+    unseen = participant(9)
+    ratios = [
+        float(
+            np.median(
+                deviation({**unseen.signs, "noise": np.full(unseen.error.size, level)}, found.level, found.curves)
+            )
+        )
+        for level in (0.5, 0.9)
+    ]
+    assert ratios[1] == pytest.approx(ratios[0], rel=0.3)
+
+
 def test_intervals_are_as_wide_as_participants_differ() -> None:
     """Each has errors of another size, and a sign that tells it only to whom has seen it: a new one is a surprise."""
     known = [participant(seed, factor=factor) for seed, factor in enumerate((0.5, 4.0, 1.0, 2.0))]
