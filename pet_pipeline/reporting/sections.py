@@ -15,7 +15,8 @@ Entry = Mapping[str, Any]
 
 HEADLINE = (
     ("body", "nrmse"), ("body", "psnr"), ("body", "ssim"), ("organs", "suv_mean_bias"),
-    ("organs", "suv_mean_bias_absolute"), ("lesion:*", "suv_peak_bias"), ("lesion:*", "suv_max_recovery"),
+    ("organs", "suv_mean_bias_absolute"), ("lesion:*", "suv_peak_bias"), ("lesion:*", "suv_peak_expected_bias"),
+    ("lesion:*", "suv_max_recovery"),
     ("organs", "suv_mean_inside"), ("lesion:*", "suv_peak_inside"),
     ("body", "mu_mae"), ("body", "hu_mae"), ("body", "mu_bias_relative"), ("tissue:bone", "dice"),
     ("tissue:lung", "dice"), ("tissue:air", "dice"),
