@@ -29,6 +29,12 @@ _AVAILABLE: bool = (
     and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 )
 
+_PRECISIONS = {
+    torch.float32,
+    # Without AVX-512 the operators refuse it, where an ordinary convolution emulates it.
+    *({torch.bfloat16} if _AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported() else ()),
+}
+
 
 def hardswish(x: Tensor) -> Tensor:
     """Of a tensor that nobody else holds: in place where no gradient is taken."""
@@ -65,12 +71,7 @@ def added(total: Tensor, layer: Convolution, x: Tensor) -> Tensor:
 
 def _usable(x: Tensor) -> bool:
     """Whether this is inference on a CPU that has the operators, in a precision that they know."""
-    return (
-        _AVAILABLE
-        and x.device.type == "cpu"
-        and torch.is_inference_mode_enabled()
-        and _precision(x) in (torch.float32, torch.bfloat16)
-    )
+    return _AVAILABLE and x.device.type == "cpu" and torch.is_inference_mode_enabled() and _precision(x) in _PRECISIONS
 
 
 def _arguments(

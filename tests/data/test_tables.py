@@ -10,7 +10,7 @@ from pet_pipeline.data.layouts import udpet
 from pet_pipeline.data.manifest_making import stated_splits
 from pet_pipeline.data.tables import read_rows
 from pet_pipeline.errors import InputRefused
-from pet_pipeline.evaluation.intervals import read_table
+from pet_pipeline.evaluation.intervals import COLUMNS, read_table
 from pet_pipeline.evaluation.report import read_metrics
 from pet_pipeline.inference.scoring import read_structures
 from pet_pipeline.simulation.bodies import read_label_table
@@ -21,7 +21,7 @@ STRICT = {
     "labels of an anatomy": (read_label_table, "index\tname\n1\t{}\n"),
     "labels to evaluate": (read_structures, "index\tname\n1\t{}\n"),
     "metrics": (read_metrics, "case_id\tmethod\tregion\tmetric\tvalue\tunit\na\tm\tbody\t{}\t1.0\tdB\n"),
-    "intervals": (read_table, "region\tmetric\tvalue\tlow\thigh\tunit\nbody\t{}\t1\t0\t2\tSUV\n"),
+    "intervals": (read_table, "\t".join(COLUMNS) + "\nbody\t{}\t1\t1\t0\t2\t0.5\t1.5\tSUV\n"),
     "UDPET": (lambda path: udpet.sidecars(path, ()), "ID,Weight,Activity,Delay,Half life\n{},70,1,1,1\n"),
 }
 """What it is -> its reader and a good table with a place for one cell."""

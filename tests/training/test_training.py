@@ -15,6 +15,7 @@ from quiet_progress import Killed, killed_in, silent
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch import nn
 
 from pet_pipeline.configs.loading import load
@@ -312,7 +313,12 @@ def interrupted_after(function: Callable[..., None], calls: int) -> Callable[...
 
 
 @pytest.mark.parametrize(("calls", "saved"), [(1, "2"), (2, "4"), (3, "5")])  # the last of them after the last step
-def test_an_interrupted_validation_is_made_up_for(calls: int, saved: str, tmp_path: Path) -> None:
+def test_an_interrupted_validation_is_made_up_for(
+    calls: int, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Curves' files are ordered by name: within a second the process's tenth would come before its ninth.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+
     def trained(folder: Path, validate: Callable[[nn.Module], dict[str, float]]) -> nn.Module:
         torch.manual_seed(0)
         optimiser = OptimiserSettings(steps=5, learning_rate=0.05, ema=0.5, warmup_steps=0)
