@@ -101,7 +101,7 @@ def figures_inside(
     rows, inside = [], []
     for (region, figure), one in calibrated_intervals(seen, deviation, found, known).items():
         truth = truths[region, figure]
-        rows.append((KINDS.index(kinds[region]), FIGURES.index(figure)))  # type: ignore[arg-type]
+        rows.append((KINDS.index(kinds[region]), FIGURES.index(figure)))
         inside.append(
             (
                 one.low_80 <= truth <= one.high_80,
