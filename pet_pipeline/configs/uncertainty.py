@@ -68,7 +68,6 @@ RegionKind = Literal["organ", "lesion"]
 
 Figure = Literal["suv_mean", "suv_max", "suv_peak"]
 
-
 RegionSign = Literal["deviation", "volume", "contrast", "input_contrast"]
 """What is seen of a region, all logarithms: `evaluation.region_errors` takes them."""
 

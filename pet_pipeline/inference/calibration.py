@@ -15,13 +15,13 @@ from pet_pipeline.errors import UsageError
 from pet_pipeline.evaluation.intervals import FIGURES, MARGIN_MM, Key, figures
 from pet_pipeline.evaluation.recalibration import Fit, Voxels, deviation, fit
 from pet_pipeline.evaluation.region_errors import RegionError, Seen, fit_regions, relative_deviation
-from pet_pipeline.evaluation.regions import Part, Structure, parts
+from pet_pipeline.evaluation.regions import Part, parts
 from pet_pipeline.inference.options import TranslateOptions
 from pet_pipeline.inference.scoring import Reading, load_labels
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.weights import ModelFolder
 from pet_pipeline.seeding import generator
-from pet_pipeline.types import Float32Array, IntArray
+from pet_pipeline.types import Float32Array
 from pet_pipeline.units import Unit
 
 MOST_VOXELS = 20_000
@@ -101,12 +101,11 @@ def measure(translator: Translator, case: Case, options: TranslateOptions, refer
     """Translate a case and compare with its reference: voxels of the body drawn at random, and labelled regions.
 
     Raises:
-        InputRefused: an input, or a table of labels, that cannot be read; an input that cannot be translated.
-        UsageError: a reference or labels on another grid.
+        InputRefused: an input that cannot be read or translated; labels that cannot be read, or on another grid.
+        UsageError: a reference on another grid.
     """
     volume = nifti.read(getattr(case, translator.model.description.condition))[0].canonical()
     truth = _on_grid_of(volume, case, reference)
-    labels, structures = _labels_of(volume, case)
     made = translator.translate(volume, options, case.case_id)
     assert made.uncertainty is not None
     frame, rng = made.frame, generator(0, "calibration", case.case_id)
@@ -117,10 +116,11 @@ def measure(translator: Translator, case: Case, options: TranslateOptions, refer
     scale = np.float32(made.normalisation["scale"] * made.normalisation["gain"])
     signs = {name: frame.inverse(made.uncertainty.signs[name], Unit.RELATIVE).data for name in SIGNS}
     error = (made.volume.data.ravel()[body] - truth.ravel()[body]) / scale
-    regions = np.zeros(body.size, np.int64) if labels is None else labels.ravel()[body].astype(np.int64)
-    voxels = Voxels({name: sign.ravel()[body] for name, sign in signs.items()}, error, regions)
-    if labels is None:
-        return MeasuredCase(voxels, ())
+    shown = {name: sign.ravel()[body] for name, sign in signs.items()}
+    if case.labels is None:
+        return MeasuredCase(Voxels(shown, error, np.zeros(body.size, np.int64)), ())
+    labels, structures, _ = load_labels(case.labels, volume.geometry, Reading())
+    voxels = Voxels(shown, error, labels.ravel()[body].astype(np.int64))
     spacing_mm = volume.geometry.spacing_mm
     seen = Seen(made.volume.data, volume.data, inside, labels, structures, spacing_mm)
     found = parts(labels, structures, margin_mm=MARGIN_MM, spacing_mm=spacing_mm)
@@ -146,20 +146,6 @@ def _region(
         seen.signs(part),
         {sign: values[part.box].ravel()[drawn] for sign, values in signs.items()},
     )
-
-
-def _labels_of(volume: Volume, case: Case) -> tuple[IntArray | None, tuple[Structure, ...]]:
-    """The labels of a case on the grid of its input, and what they are; nothing where it has none.
-
-    Raises:
-        InputRefused: they cannot be read.
-        UsageError: they lie on another grid.
-    """
-    if case.labels is None:
-        return None, ()
-    _on_grid_of(volume, case, "labels")
-    labels, structures, _ = load_labels(case.labels, volume.geometry, Reading())
-    return labels, structures
 
 
 def _on_grid_of(volume: Volume, case: Case, column: str) -> Float32Array:

@@ -71,7 +71,10 @@ scores an input above a limit; scores are log-odds against a usual input.
 
 `translate --uncertainty` with {{ d.calibration.paths }} path{{ "s" if d.calibration.paths > 1 }} of the recommended \
 sampling is calibrated: the map is the error to expect, not the spread alone; with other settings it is the bare spread.
-
+{% if d.calibration.figures %}
+So are the intervals that `--regions` writes of SUVmean, SUVmax and SUVpeak of \
+{{ d.calibration.figures | join("s and ") }}s.
+{% endif %}
 {{ table(d.calibration.fitted_on) }}
 {% endif -%}
 {% if d.mumap and d.mumap.calibration -%}
