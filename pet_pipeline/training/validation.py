@@ -11,6 +11,7 @@ from pet_pipeline.configs.schema import TrainingSettings
 from pet_pipeline.data.dataset import PackedCase
 from pet_pipeline.data.slabs import slabs_of, slices_of, volume_of
 from pet_pipeline.diffusion.objective import Objective
+from pet_pipeline.errors import PetPipelineError
 from pet_pipeline.models.devices import Compute
 from pet_pipeline.seeding import derive_seed
 from pet_pipeline.training.estimates import prior_of, unit_normalisation
@@ -26,7 +27,11 @@ SLICES_A_CALL = 32
 def prior_figures(
     network: nn.Module, cases: Sequence[PackedCase], settings: TrainingSettings, compute: Compute
 ) -> Mapping[str, float]:
-    """Mean PSNR (dB) and NMSE of the prior over the cases."""
+    """Mean PSNR (dB) and NMSE of the prior over the cases.
+
+    Raises:
+        PetPipelineError: the network has diverged.
+    """
     network.eval()
     return _scores([(case, prior_of(network, case, settings.normalisation, compute)) for case in cases])
 
@@ -34,7 +39,11 @@ def prior_figures(
 def denoiser_figures(
     network: nn.Module, view: View, cases: Sequence[PackedCase], settings: TrainingSettings, compute: Compute
 ) -> Mapping[str, float]:
-    """Mean PSNR (dB) and NMSE of one evaluation of one view, started as the sampler starts."""
+    """Mean PSNR (dB) and NMSE of one evaluation of one view, started as the sampler starts.
+
+    Raises:
+        PetPipelineError: the network has diverged.
+    """
     network.eval()
     return _scores([(case, _one_step(network, view, case, settings, compute)) for case in cases])
 
@@ -78,6 +87,8 @@ def _scores(pairs: Sequence[tuple[PackedCase, Float32Array]]) -> Mapping[str, fl
         body = case.read("mask") > 0
         truth = case.read("target")[body].astype(np.float64)
         squares = float(np.square(predicted[body] - truth).mean()) * case.scale**2
+        if not math.isfinite(squares):
+            raise PetPipelineError(f"{case.case_id}: the network's result is not finite; lower the learning rate")
         psnr.append(10.0 * math.log10(PSNR_RANGE_SUV**2 / squares))
         nmse.append(squares / (float(np.square(truth).mean()) * case.scale**2))
     return {"psnr_db": float(np.mean(psnr)), "nmse": float(np.mean(nmse))}

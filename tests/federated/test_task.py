@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from quiet_progress import silent
 from sphere_cohort import settings, write_cohort
 
 from pet_pipeline.configs.federated import SiteSettings
-from pet_pipeline.errors import UsageError
+from pet_pipeline.errors import PetPipelineError, UsageError
 from pet_pipeline.federated import task
 from pet_pipeline.federated.audit import read_audit
 from pet_pipeline.federated.exchange import Order, Reply
@@ -92,6 +93,13 @@ def test_fedprox_keeps_a_site_nearer_to_the_global_weights(manifest_file: Path, 
         return sum(float(np.square(reply.weights[key] - array).sum()) for key, array in order.weights.items())
 
     assert moved("prox", "server.name=fedprox", "server.proximal_mu=1000") < 0.8 * moved("avg")
+
+
+def test_weights_that_have_diverged_are_refused_in_plain_words(manifest_file: Path, tmp_path: Path) -> None:
+    order = train_order(0)
+    huge = {name: np.full_like(array, 1e30) for name, array in order.weights.items()}
+    with pytest.raises(PetPipelineError, match="not finite; lower the learning rate"):
+        make_site(manifest_file, tmp_path).answer(replace(order, kind="evaluate", weights=huge))
 
 
 def test_no_denoiser_meets_a_patient_whom_the_prior_knows(manifest_file: Path, tmp_path: Path) -> None:
