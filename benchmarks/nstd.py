@@ -20,7 +20,7 @@ from pet_pipeline.data.manifest import Case, Manifest
 from pet_pipeline.data.nifti import read
 from pet_pipeline.evaluation.liver import liver_nstd, liver_nstd_nac
 from pet_pipeline.evaluation.regions import liver_region
-from pet_pipeline.inference.scoring import read_structures
+from pet_pipeline.evaluation.structures import read_structures
 from pet_pipeline.types import BoolArray
 
 MEASURES = {"nstd": ("input_ac", liver_nstd), "nstd_nac": ("input", liver_nstd_nac)}

@@ -17,7 +17,7 @@ from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.inference.calibration import calibrate_spread, calibration_cases
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.devices import describe
-from pet_pipeline.models.weights import describe_anew, load_folder, network, save_folder, unusual_network
+from pet_pipeline.models.weights import describe_anew, load_folder, network, save_folder, watchers
 from pet_pipeline.simulation.cohort import simulate_cohort
 from pet_pipeline.training.madm import Task, train_model
 
@@ -154,7 +154,7 @@ def make(recipe: Recipe, description: str, output: str) -> None:
     target = target_of(given, recipe.name)
     save_folder(
         target, folder.description.model_copy(update=changes), networks, dtype="float16",
-        unusual=unusual_network(folder),
+        unusual=watchers(folder),
     )  # fmt: skip
     calibrate(target, cohort, given.unseen)
     announce(target)

@@ -20,7 +20,7 @@ from pet_pipeline.configs.schema import TrainingSettings
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.inference.defaults import DEFAULT_MODEL, ONE_STEP_MODEL
 from pet_pipeline.models.devices import choose
-from pet_pipeline.models.weights import load_folder, network, save_folder, unusual_network
+from pet_pipeline.models.weights import load_folder, network, save_folder, watchers
 from pet_pipeline.training.distillation import distil, one_step_settings
 from pet_pipeline.training.estimates import write_estimates
 from pet_pipeline.training.folds import assign
@@ -62,7 +62,7 @@ def main() -> None:
     networks = {role: network(trained, role) for role in trained.description.networks}
     target = target_of(given, ONE_STEP_MODEL)
     described = trained.description.model_copy(update=changes)
-    save_folder(target, described, networks, dtype="float16", unusual=unusual_network(trained))
+    save_folder(target, described, networks, dtype="float16", unusual=watchers(trained))
     calibrate(target, cohort, given.unseen)
     announce(target)
 

@@ -22,7 +22,7 @@ from pet_pipeline.inference.calibration import calibration_cases
 from pet_pipeline.inference.defaults import DEFAULT_MUMAP_MODEL
 from pet_pipeline.inference.mumap_calibration import calibrate_mumaps, with_calibration
 from pet_pipeline.inference.mumaps import MumapMaker
-from pet_pipeline.models.weights import bank_path, load_folder, network, save_folder, unusual_network
+from pet_pipeline.models.weights import bank_path, load_folder, network, save_folder, watchers
 from pet_pipeline.training.mumap import train_mumap
 
 BASELINES = {"unet": "stage1-under", "our": "stage1*", "diffusion": None}
@@ -70,7 +70,7 @@ def main() -> None:
     networks = {role: network(model, role) for role in description.networks}
     target = target_of(arguments, DEFAULT_MUMAP_MODEL)
     written = save_folder(
-        target, description, networks, dtype="float16", bank=bank_path(model), unusual=unusual_network(model)
+        target, description, networks, dtype="float16", bank=bank_path(model), unusual=watchers(model)
     )
     maker = MumapMaker.load(written)
     cases = calibration_cases(cohort, "val", "mumap", VALIDATION_CASES)

@@ -74,17 +74,19 @@ def show(name: Name, json: choices.Json = False) -> None:
 def verify(name: Name, json: choices.Json = False) -> None:
     """Check every weight file against its SHA-256 and load every network; exit status 5 if one does not hold."""
     from pet_pipeline.cli.console import print_json, results
-    from pet_pipeline.models.weights import load_folder, network, unusual_network
+    from pet_pipeline.models.weights import load_folder, network, watchers
 
     folder = load_folder(name)
     for role in folder.description.networks:
         network(folder, role)
-    unusual_network(folder)
+    watchers(folder)
     files = {entry.file: entry.sha256 for entry in folder.description.networks.values()}
     if folder.description.mumap is not None and folder.description.mumap.bank is not None:
         files[folder.description.mumap.bank.file] = folder.description.mumap.bank.sha256
     if folder.description.unusual is not None:
-        files[folder.description.unusual.network.file] = folder.description.unusual.network.sha256
+        for entry in (folder.description.unusual.network, folder.description.unusual.uptake):
+            if entry is not None:
+                files[entry.file] = entry.sha256
     if json:
         print_json({"model": folder.description.name, "path": str(folder.path), "files": files, "status": "ok"})
         return

@@ -54,10 +54,16 @@ class SeenRange(Settings):
 
 
 class UnusualDescription(Settings):
-    """How inputs unlike the training data are told: a small network, and from which scores on it alarms."""
+    """How inputs unlike the training data are told: small networks, and from which scores on they alarm."""
 
     network: NetworkDescription
+    uptake: NetworkDescription | None = Field(
+        None, description="tells uptake elsewhere; None: `network` does, or nothing"
+    )
     limits: dict[Kind, FiniteFloat] = Field(description="kind -> the highest score that is no alarm")
+    organs: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(
+        default_factory=dict, description="organ -> its usual activity over the body's median: 1st, 99th percentile"
+    )
     fitted_on: dict[str, Any] = Field(default_factory=dict, description="facts: participants, sketches, false alarms")
 
 

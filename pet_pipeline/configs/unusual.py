@@ -1,4 +1,4 @@
-"""The small network that tells inputs unlike a model's training data: what it is taught, and how."""
+"""The small networks that tell inputs unlike a model's training data: what they are taught, and how."""
 
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -24,11 +24,23 @@ class SketchNetSettings(Settings):
     kinds: tuple[Kind, ...] = Field(KINDS, min_length=1, description="that it was taught, in the order of its outputs")
 
 
+class UptakeNetSettings(Settings):
+    """The network that finds organs in a sketch and judges their uptake."""
+
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (16, 32, 64)
+    hidden: PositiveInt = Field(64, description="width of what judges")
+    dropout: float = Field(0.3, ge=0.0, lt=1.0, description="before what names organs and what judges, while taught")
+    organs: tuple[str, ...] = Field(min_length=1, description="that it finds, in the order of its outputs")
+
+
 class UnusualSettings(Settings):
-    """How that network is taught."""
+    """How those networks are taught."""
 
     optimiser: OptimiserSettings = OptimiserSettings(
         steps=1600, batch=24, learning_rate=2e-3, warmup_steps=200, weight_decay=5e-2, ema=0.99
+    )
+    uptake_optimiser: OptimiserSettings = OptimiserSettings(
+        steps=1500, batch=16, learning_rate=2e-3, warmup_steps=200, weight_decay=5e-2, ema=0.99
     )
     least_participants: PositiveInt = Field(
         20, description="of the training split; of fewer, limits would be of those alone, and nothing is taught"

@@ -11,13 +11,13 @@ from pet_pipeline.data.files import sha256_of
 from pet_pipeline.data.label_tables import table_beside
 from pet_pipeline.data.nifti import read, stem
 from pet_pipeline.data.resample import onto
-from pet_pipeline.data.tables import read_rows
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.case import Row, Truth, score_case
 from pet_pipeline.evaluation.intervals import REACH_MM, figures, read_table, score_intervals
 from pet_pipeline.evaluation.metrics import DATA_RANGE_SUV
 from pet_pipeline.evaluation.regions import Structure, parts
+from pet_pipeline.evaluation.structures import read_structures
 from pet_pipeline.geometry import Geometry
 from pet_pipeline.inference import sidecar
 from pet_pipeline.inference.jobs import REGIONS_TAG
@@ -38,7 +38,6 @@ LEAST_OUTSIDE = 1e-3
 
 _HIGH_PERCENT = 99.9
 _SHOWN = 5
-_LESION_NAMES = ("lesion", "tumor", "tumour", "metastasis")
 
 
 @dataclass(frozen=True)
@@ -255,23 +254,6 @@ def with_outside(volume: Volume, geometry: Geometry) -> tuple[Volume, BoolArray]
     return moved.with_data(np.where(outside, np.float32(0.0), moved.data)), outside
 
 
-def read_structures(table: Path) -> tuple[Structure, ...]:
-    """The structures of a BIDS `dseg.tsv`: columns `index`, `name`, and where known `kind`, `suv`, `diameter_mm`.
-
-    Without `kind`, names that begin with lesion, tumour or metastasis are lesions. Index 0 is the background.
-
-    Raises:
-        InputRefused: no table, a column is missing, or an index or number cannot be read.
-    """
-    entries = []
-    for number, row in enumerate(read_rows(table, needed=("index", "name")), start=1):
-        try:
-            entries.append(_structure(row))
-        except ValueError as error:
-            raise InputRefused(f"{table}, row {number}: {error}; needed are numbers, or n/a") from error
-    return tuple(s for s in entries if s.index > 0)
-
-
 def _structures(path: Path, labels: IntArray) -> tuple[tuple[Structure, ...], list[str]]:
     present = [int(i) for i in np.unique(labels[labels > 0])]
     if not present:
@@ -292,23 +274,6 @@ def _structures(path: Path, labels: IntArray) -> tuple[tuple[Structure, ...], li
         more = f", ... ({len(missing)} in all)" if len(missing) > _SHOWN else ""
         notes.append(f"organs without a voxel, not scored: {', '.join(missing[:_SHOWN])}{more}")
     return structures, notes
-
-
-def _structure(row: dict[str, str]) -> Structure:
-    name = row["name"].strip()
-    kind = (row.get("kind") or "").strip().lower()
-    is_lesion = kind == "lesion" if kind else name.lower().startswith(_LESION_NAMES)
-    return Structure(
-        int(row["index"]),
-        name,
-        "lesion" if is_lesion else "organ",
-        _number(row.get("suv")),
-        _number(row.get("diameter_mm")),
-    )
-
-
-def _number(text: str | None) -> float | None:
-    return None if text is None or text.strip() in {"", "n/a"} else float(text)
 
 
 def _canonical(path: Path) -> Volume:

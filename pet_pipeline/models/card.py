@@ -56,7 +56,8 @@ views {{ d.sampler.views | join(", ") }}{{ ", averaged with the mirrored body" i
 {% if d.unusual -%}
 ### Unusual inputs
 
-`check` and `translate` warn, too, where a small network ({{ "{:,}".format(d.unusual.network.parameters) }} weights) \
+`check` and `translate` warn, too, where a small network ({{ "{:,}".format(d.unusual.network.parameters) }} weights\
+{% if d.unusual.uptake %}; of organs' uptake another, {{ "{:,}".format(d.unusual.uptake.parameters) }}{% endif %}) \
 scores an input above a limit; scores are log-odds against a usual input.
 
 | kind | limit |

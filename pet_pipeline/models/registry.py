@@ -9,12 +9,13 @@ from torch import nn
 
 from pet_pipeline.configs.mumap import MuUNetSettings, OurNetSettings
 from pet_pipeline.configs.schema import DenoiserSettings, PriorSettings
-from pet_pipeline.configs.unusual import SketchNetSettings
+from pet_pipeline.configs.unusual import SketchNetSettings, UptakeNetSettings
 from pet_pipeline.errors import ModelError
 from pet_pipeline.models.ournet import MuUNet, OurNet
 from pet_pipeline.models.prior3d import Prior3d
 from pet_pipeline.models.sketchnet import SketchNet
 from pet_pipeline.models.unet25d import UNet25d
+from pet_pipeline.models.uptakenet import UptakeNet
 
 
 class Architecture(NamedTuple):
@@ -30,6 +31,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ournet": Architecture(OurNetSettings, OurNet),
     "muunet": Architecture(MuUNetSettings, MuUNet),
     "sketchnet": Architecture(SketchNetSettings, SketchNet),
+    "uptakenet": Architecture(UptakeNetSettings, UptakeNet),
 }
 
 

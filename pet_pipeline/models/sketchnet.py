@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pet_pipeline.configs.unusual import TURNED, SketchNetSettings
+from pet_pipeline.models.layout import to_channels_last
 
 
 class SketchNet(nn.Module):
@@ -27,6 +28,7 @@ class SketchNet(nn.Module):
         )
         self.drop = nn.Dropout(settings.dropout)
         self.out = nn.Linear(2 * third, len(settings.kinds))
+        to_channels_last(self)
 
     def forward(self, sketch: Tensor) -> Tensor:
         """Log-odds of each kind against a usual input.
@@ -57,9 +59,3 @@ class SketchNet(nn.Module):
         axis = TURNED.get(self.settings.kinds[index])
         own = seen[:, index]
         return own if axis is None else own - self.seen(sketch.flip(1 + axis))[:, index]
-
-    @torch.no_grad()
-    def scores(self, sketch: Tensor) -> Tensor:
-        """Log-odds of each kind against the usual (kinds,) of one sketch (2, x, y, z)."""
-        odds: Tensor = self(sketch.unsqueeze(0))[0]
-        return odds

@@ -27,12 +27,14 @@ from pet_pipeline.errors import InputRefused, ModelError, UsageError
 from pet_pipeline.models.card import model_card
 from pet_pipeline.models.registry import ARCHITECTURES, build, parameter_count
 from pet_pipeline.models.sketchnet import SketchNet
+from pet_pipeline.models.uptakenet import UptakeNet
+from pet_pipeline.models.watchers import Watchers
 
 DESCRIPTION_FILE = "model.yaml"
 CARD_FILE = "card.md"
 
-UNUSUAL = "unusual"
-"""Role of the network that tells unusual inputs: none of those that make an image."""
+UNUSUAL, UPTAKE = "unusual", "uptake"
+"""Roles of the networks that tell unusual inputs: none of those that make an image."""
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +82,9 @@ def load_folder(source: Path | str) -> ModelFolder:
     if description.mumap is not None and description.mumap.bank is not None:
         wanted["the population bank is"] = (description.mumap.bank.file, description.mumap.bank.sha256)
     if (unusual := description.unusual) is not None:
-        wanted[f"weights of {UNUSUAL!r} are"] = (unusual.network.file, unusual.network.sha256)
+        for role, entry in ((UNUSUAL, unusual.network), (UPTAKE, unusual.uptake)):
+            if entry is not None:
+                wanted[f"weights of {role!r} are"] = (entry.file, entry.sha256)
     for what, (name, checksum) in wanted.items():
         file = path / name
         if not file.is_file():
@@ -117,8 +121,8 @@ def network(folder: ModelFolder, role: str) -> nn.Module:
     return _loaded(folder, networks[role])
 
 
-def unusual_network(folder: ModelFolder) -> SketchNet | None:
-    """The network that tells unusual inputs; None where the model has none.
+def watchers(folder: ModelFolder) -> Watchers | None:
+    """The networks that tell unusual inputs; None where the model has none.
 
     Raises:
         ModelError: weights that do not fit the architecture, another architecture, or a kind that has no limit.
@@ -126,13 +130,17 @@ def unusual_network(folder: ModelFolder) -> SketchNet | None:
     unusual = folder.description.unusual
     if unusual is None:
         return None
-    taught = _loaded(folder, unusual.network)
     where = f"{folder.path / DESCRIPTION_FILE}: {UNUSUAL}"
-    if not isinstance(taught, SketchNet):
+    sketch = _loaded(folder, unusual.network)
+    uptake = None if unusual.uptake is None else _loaded(folder, unusual.uptake)
+    if not isinstance(sketch, SketchNet):
         raise ModelError(f"{where}: a network {unusual.network.architecture} found; needed is a sketchnet")
-    if missing := [kind for kind in taught.settings.kinds if kind not in unusual.limits]:
+    if not (uptake is None or isinstance(uptake, UptakeNet)):
+        raise ModelError(f"{where}: a network of another architecture found for {UPTAKE}; needed is an uptakenet")
+    found = Watchers(sketch, uptake)
+    if missing := [kind for kind in found.kinds if kind not in unusual.limits]:
         raise ModelError(f"{where}: no limit of {', '.join(missing)}; needed is one for each kind that it was taught")
-    return taught
+    return found
 
 
 def _loaded(folder: ModelFolder, entry: NetworkDescription) -> nn.Module:
@@ -159,7 +167,7 @@ def save_folder(
     *,
     dtype: WeightType = "float32",
     bank: Path | None = None,
-    unusual: SketchNet | None = None,
+    unusual: Watchers | None = None,
 ) -> ModelFolder:
     """Write a model folder; it appears whole, in place of an older one of that name.
 
@@ -170,7 +178,7 @@ def save_folder(
         card: text of the model card (Markdown); None: written from the description.
         dtype: precision on disk.
         bank: the population bank of a mu-map model, copied into the folder.
-        unusual: the network of the description's `unusual`; without it the model tells no unusual input.
+        unusual: the networks of the description's `unusual`; without them the model tells no unusual input.
 
     Raises:
         ModelError: a network that the registry does not know, or a weight that `dtype` cannot hold.
@@ -180,8 +188,7 @@ def save_folder(
         entries = {role: _save_network(staging, role, module, dtype) for role, module in networks.items()}
         watch = None
         if unusual is not None and description.unusual is not None:
-            entry = _save_network(staging, UNUSUAL, unusual, "float16")
-            watch = description.unusual.model_copy(update={"network": entry})
+            watch = description.unusual.model_copy(update=_save_watchers(staging, unusual))
         description = description.model_copy(update={"networks": entries, "unusual": watch})
         if bank is not None and description.mumap is not None and description.mumap.bank is not None:
             shutil.copyfile(bank, staging / description.mumap.bank.file)
@@ -221,21 +228,28 @@ def describe_anew(folder: ModelFolder, destination: Path, changes: Mapping[str, 
 
 
 def with_unusual(
-    folder: ModelFolder, destination: Path, taught: SketchNet, limits: Mapping[Kind, float], facts: Mapping[str, Any]
+    folder: ModelFolder,
+    destination: Path,
+    taught: Watchers,
+    limits: Mapping[Kind, float],
+    organs: Mapping[str, tuple[float, float]],
+    facts: Mapping[str, Any],
 ) -> ModelFolder:
     """A copy of an opened model at `destination` (which may be its own folder) that tells unusual inputs.
 
     Args:
         folder: the model; its other files are copied as they are.
         destination: the folder to make.
-        taught: the network, kept in half precision.
+        taught: the networks, kept in half precision.
         limits: kind -> the highest score that is no alarm.
-        facts: what network and limits were fitted on.
+        organs: organ -> the range of its usual activity over the body's median.
+        facts: what networks and limits were fitted on.
     """
     with _staged(destination) as staging:
         shutil.copytree(folder.path, staging)
-        entry = _save_network(staging, UNUSUAL, taught, "float16")
-        unusual = UnusualDescription(network=entry, limits=dict(limits), fitted_on=dict(facts))
+        unusual = UnusualDescription(
+            **_save_watchers(staging, taught), limits=dict(limits), organs=dict(organs), fitted_on=dict(facts)
+        )
         description = folder.description.model_copy(update={"unusual": unusual})
         _describe(staging, description)
     return load_folder(destination)
@@ -280,6 +294,16 @@ def _save_network(folder: Path, role: str, module: nn.Module, dtype: WeightType)
         parameters=parameter_count(module),
         dtype=dtype,
     )
+
+
+def _save_watchers(folder: Path, taught: Watchers) -> dict[str, NetworkDescription | None]:
+    """Their files, and their entries in the description; what an older `uptake` left there goes."""
+    uptake = None
+    if taught.uptake is None:
+        (folder / f"{UPTAKE}.safetensors").unlink(missing_ok=True)
+    else:
+        uptake = _save_network(folder, UPTAKE, taught.uptake, "float16")
+    return {"network": _save_network(folder, UNUSUAL, taught.sketch, "float16"), "uptake": uptake}
 
 
 def _read_description(path: Path) -> ModelDescription:

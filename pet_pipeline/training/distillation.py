@@ -19,7 +19,7 @@ from pet_pipeline.data.dataset import packed_in
 from pet_pipeline.errors import UsageError
 from pet_pipeline.models.devices import choose
 from pet_pipeline.models.memory import keep_freed_memory
-from pet_pipeline.models.weights import load_folder, network, save_folder, unusual_network
+from pet_pipeline.models.weights import load_folder, network, save_folder, watchers
 from pet_pipeline.training.madm import VALIDATION_CASES, view_stage
 from pet_pipeline.training.processes import ALONE, Processes
 from pet_pipeline.training.session import Progress, Session, claim, spread_out
@@ -127,5 +127,5 @@ def distil(
                 "recipe": "pet-pipeline distil",
             }
         )
-        save_folder(model, description, networks, unusual=unusual_network(trained))
+        save_folder(model, description, networks, unusual=watchers(trained))
     return model

@@ -7,7 +7,7 @@ from pet_pipeline.configs.mumap import MumapDescription, MumapTrainingSettings
 from pet_pipeline.data.dataset import PackedCase
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import UsageError
-from pet_pipeline.models.weights import load_folder, network, save_folder, unusual_network
+from pet_pipeline.models.weights import load_folder, network, save_folder, watchers
 from pet_pipeline.training.madm import train_model
 from pet_pipeline.training.mumap_data import TARGET
 from pet_pipeline.training.session import Progress
@@ -74,5 +74,5 @@ def train_diffusion(
         update={"task": "mumap", "mumap": MumapDescription(method="diffusion", stages=1)}
     )
     networks = {role: network(trained, role) for role in description.networks}
-    save_folder(folder / "model", description, networks, unusual=unusual_network(trained))
+    save_folder(folder / "model", description, networks, unusual=watchers(trained))
     return folder / "model"

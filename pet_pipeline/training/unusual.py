@@ -1,8 +1,9 @@
-"""Teach a small network which inputs are unlike a model's training data, and set the limits of its scores.
+"""Teach small networks which inputs are unlike a model's training data, and set the limits of their scores.
 
-What it is to tell is made from the training data themselves: the body turned over along each axis, the image with the
-other correction, organs' uptake drawn anew. So it needs no unusual scan, and it learns without flips what training
-with flips forgets. It sees sketches alone (`data/sketch.py`), with noise of any amount, so that noise is no hint.
+What they are to tell is made from the training data themselves: the body turned over along each axis, the image with
+the other correction, organs' uptake as of another tracer. So it needs no unusual scan, and they learn without flips
+what training with flips forgets. They see sketches alone (`data/sketch.py`), with noise of any amount, so that noise is
+no hint.
 """
 
 import json
@@ -17,69 +18,38 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor, nn
 
-from pet_pipeline.configs.schema import Condition, GridSettings
-from pet_pipeline.configs.unusual import KINDS, TURNED, Kind, SketchNetSettings, UnusualSettings
-from pet_pipeline.data import nifti
-from pet_pipeline.data.framing import Frame, frame_body
-from pet_pipeline.data.manifest import Case, Manifest
-from pet_pipeline.data.resample import onto
-from pet_pipeline.data.sketch import coarse, drawn, sketch
+from pet_pipeline.configs.unusual import KINDS, TURNED, Kind, SketchNetSettings, UnusualSettings, UptakeNetSettings
+from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.models.devices import choose
 from pet_pipeline.models.sketchnet import SketchNet
-from pet_pipeline.models.weights import ModelFolder, with_unusual
+from pet_pipeline.models.uptakenet import UptakeNet
+from pet_pipeline.models.watchers import Watchers
+from pet_pipeline.models.weights import ModelFolder, watchers, with_unusual
 from pet_pipeline.seeding import generator
+from pet_pipeline.training import uptake
 from pet_pipeline.training.loop import Batch, LoopSettings, Stage, run
-from pet_pipeline.training.seen import BOX_MULTIPLE
 from pet_pipeline.training.session import Progress, fresh
+from pet_pipeline.training.sketches import Sketched, cuts, padded, participants, sketched, varied
 from pet_pipeline.types import Float32Array, FloatArray
 
 log = logging.getLogger(__name__)
 
-LARGEST_LABEL = 99
-"""Organs have indices up to this; lesions above it keep their uptake."""
+SIMPLE_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "other_uptake")
+"""What is told by how the whole sketch looks; uptake is told organ by organ."""
 
-REDRAWN = 0.4
-"""Share of the organs whose uptake is drawn anew."""
-
-OTHER_FACTORS = (2.0, 12.0)
-"""By which such an organ's uptake is at least and at most multiplied or divided: brain, salivary glands and kidneys of
-other tracers."""
-
-USUAL_FACTOR = 1.6
-"""By which organs' uptake may differ and still be usual, beyond what the training data show."""
-
-ZOOM = 0.25
-"""Largest logarithm of a change in a body's size that is usual, along any axis, beyond what the training data show."""
-
-NOISE = (0.06, 0.05)
-"""Largest standard deviations of the noise added to a sketch's activity: relative, and over the median."""
-
-SHORTEST = 0.55
-"""Share of a body's length that a crop has at least: the field of view may end anywhere."""
-
-LEAST_CELLS = 10
-"""Cells along z below which nothing is cropped."""
-
-CROPS = ((0.0, 1.0), (0.0, 0.7), (0.3, 1.0))
-"""Parts of the length by which limits are set."""
+OUTER_PERCENTILES, LEAST_SEEN = (1.0, 99.0), 10
+"""Of an organ's activity in usual sketches, and in how many of them it must be in view for a range to be told."""
 
 
-@dataclass(frozen=True, eq=False)
-class Sketched:
-    """The sketches of a participant.
+@dataclass(frozen=True)
+class Learnt:
+    """Whom the networks learn from, and whose scores set the limits."""
 
-    Attributes:
-        usual: of the model's inputs.
-        other: of the image with the other correction; None where there is none.
-        organs: share of each organ in each cell (organs, x, y, z) of the last usual sketch; None without labels.
-    """
-
-    usual: tuple[Float32Array, ...]
-    other: Float32Array | None
-    organs: Float32Array | None
+    examples: tuple[Sketched, ...]
+    usual: tuple[Sketched, ...]
+    sites: tuple[str, ...]
 
 
 def teach(
@@ -91,103 +61,103 @@ def teach(
     settings: UnusualSettings = UnusualSettings(),
     progress: Progress,
     workers: int = 1,
+    uptake_alone: bool = False,
 ) -> ModelFolder | None:
-    """Teach the network of a trained model and write the model with it.
+    """Teach the networks of a trained model and write the model with them.
 
     Args:
         folder: the trained model.
         manifest: of its cohort: the train split is learnt from, the val split sets the limits.
-        destination: of the model with it; may be its own folder.
+        destination: of the model with them; may be its own folder.
         run_folder: holds checkpoints and curves; a run that was killed goes on.
         settings: of the teaching.
         progress: makes progress bars.
         workers: participants read at a time.
+        uptake_alone: keep the network that the model has for the other kinds; limits are set anew for all.
 
     Returns:
         The model; None where there are too few participants to know what is usual.
     """
-    description = folder.description
-    learnt, held = (participants(manifest.select(split=split), description.condition) for split in ("train", "val"))
-    if len(learnt) < settings.least_participants or not held:
+    people = _read(folder, manifest, settings, progress, workers)
+    if people is None:
         log.info("too few participants to know what is usual: no network for unusual inputs")
         return None
-    read = partial(sketched, grid=description.grid, condition=description.condition)
-    examples: list[Sketched] = []
-    usual: list[Sketched] = []
-    with progress("sketches", len(learnt) + len(held)) as tick, ThreadPoolExecutor(workers) as pool:
-        for found, cases, kinds_too in ((examples, learnt, True), (usual, held, False)):
-            for one in pool.map(partial(read, kinds_too=kinds_too), cases):
-                found.append(one)
-                tick(1)
-    kinds = taught_kinds(examples)
-    network = fresh("sketchnet", SketchNetSettings(kinds=kinds).model_dump(), settings.seed, "unusual")
-    stage = Stage(
-        "unusual", network, settings.optimiser, partial(draw, examples, kinds, settings), loss, None,
-        json.dumps({**settings.model_dump(mode="json"), "kinds": kinds, "participants": len(examples)}, sort_keys=True),
-    )  # fmt: skip
-    compute = choose("cpu")  # bf16 where it is native: half of the time
-    loop = LoopSettings(compute.device, compute.autocast, 500, 100, settings.optimiser.steps)
-    with progress("unusual inputs", settings.optimiser.steps) as tick:
-        taught = run(stage, run_folder, loop, lambda *_: tick(1)).eval()
-    assert isinstance(taught, SketchNet)
-    scores = usual_scores(taught, usual)
+    kept = watchers(folder) if uptake_alone else None
+    taught = Watchers(
+        _sketch_network(people.examples, settings, run_folder / "sketch", progress) if kept is None else kept.sketch,
+        _uptake_network(people.examples, settings, run_folder / "uptake", progress),
+    )
+    scores = usual_scores(taught, people.usual)
     facts: dict[str, Any] = {
-        "sites": sorted({cases[0].site for cases in (*learnt, *held)}),
-        "participants": len(examples),
-        "limits_of_participants": len(usual),
+        "sites": list(people.sites),
+        "participants": len(people.examples),
+        "limits_of_participants": len(people.usual),
         "sketches": len(scores),
         "false_alarms": settings.false_alarms,
     }
-    limits = dict(zip(kinds, joint_limits(scores, settings.false_alarms), strict=True))
-    return with_unusual(folder, destination, taught, limits, facts)
+    limits = dict(zip(taught.kinds, joint_limits(scores, settings.false_alarms), strict=True))
+    organs = usual_activities(taught, (*people.examples, *people.usual))
+    return with_unusual(folder, destination, taught, limits, organs, facts)
 
 
-def sketched(cases: Sequence[Case], grid: GridSettings, condition: Condition, *, kinds_too: bool) -> Sketched:
-    """The sketches of one participant's cases: of a dose drawn at random, and of the highest.
-
-    Args:
-        cases: of the participant.
-        grid: of the model.
-        condition: which image of a case the model is given.
-        kinds_too: whether unusual examples will be made of them.
-
-    Raises:
-        InputRefused: an image that cannot be read.
-    """
-    ordered = sorted(cases, key=lambda case: case.dose)
-    drawn_case = ordered[int(generator(0, "sketched", cases[0].participant_id).integers(len(ordered)))]
-    last = ordered[-1]
-    chosen = [last] if drawn_case is last else [drawn_case, last]
-    frames = [_framed(getattr(case, condition), grid) for case in chosen]
-    if not kinds_too:
-        return Sketched(tuple(sketch(*framed) for framed in frames), None, None)
-    other = last.target if condition == "input" else last.input
-    return Sketched(
-        tuple(sketch(*framed) for framed in frames),
-        None if other is None else sketch(*_framed(other, grid)),
-        None if last.labels is None else organ_shares(last.labels, frames[-1][0]),
-    )
-
-
-def organ_shares(labels: Path, frame: Frame) -> Float32Array | None:
-    """The share of each organ in each cell of a frame's sketch, (organs, x, y, z); None where no organ is labelled."""
-    volume, _ = nifti.read(labels)
-    nearest = onto(volume.canonical(), frame.grid, nearest=True)
-    box = np.rint(frame.forward(nearest))
-    indices = [index for index in np.unique(box[frame.mask]) if 0 < index <= LARGEST_LABEL]
-    if not indices:
+def _read(
+    folder: ModelFolder, manifest: Manifest, settings: UnusualSettings, progress: Progress, workers: int
+) -> Learnt | None:
+    """The sketches of the train and the val split; None where there are too few."""
+    condition = folder.description.condition
+    learnt, held = (participants(manifest.select(split=split), condition) for split in ("train", "val"))
+    if len(learnt) < settings.least_participants or not held:
         return None
-    return np.stack([coarse(frame, (box == index).astype(np.float32)) for index in indices])
+    read = partial(sketched, grid=folder.description.grid, condition=condition)
+    found: list[list[Sketched]] = [[], []]
+    with progress("sketches", len(learnt) + len(held)) as tick, ThreadPoolExecutor(workers) as pool:
+        for into, cases, kinds_too in zip(found, (learnt, held), (True, False), strict=True):
+            for one in pool.map(partial(read, kinds_too=kinds_too), cases):
+                into.append(one)
+                tick(1)
+    sites = sorted({cases[0].site for cases in (*learnt, *held)})
+    return Learnt(tuple(found[0]), tuple(found[1]), tuple(sites))
 
 
-def taught_kinds(people: Sequence[Sketched]) -> tuple[Kind, ...]:
-    """The kinds that can be made of these participants."""
-    missing: set[Kind] = set()
-    if not any(one.other is not None for one in people):
-        missing.add("other_correction")
-    if not any(one.organs is not None for one in people):
-        missing.add("other_uptake")
-    return tuple(kind for kind in KINDS if kind not in missing)
+def _sketch_network(
+    people: Sequence[Sketched], settings: UnusualSettings, folder: Path, progress: Progress
+) -> SketchNet:
+    kinds = tuple(kind for kind in SIMPLE_KINDS if any(can_show(one, kind) for one in people))
+    network = fresh("sketchnet", SketchNetSettings(kinds=kinds).model_dump(), settings.seed, "unusual")
+    identity = {**settings.model_dump(mode="json"), "kinds": kinds, "participants": len(people)}
+    stage = Stage(
+        "unusual", network, settings.optimiser, partial(draw, people, kinds, settings), loss, None,
+        json.dumps(identity, sort_keys=True),
+    )  # fmt: skip
+    taught = _taught(stage, folder, progress)
+    assert isinstance(taught, SketchNet)
+    return taught
+
+
+def _uptake_network(
+    people: Sequence[Sketched], settings: UnusualSettings, folder: Path, progress: Progress
+) -> UptakeNet | None:
+    """None without labels of organs."""
+    labelled = [one for one in people if all(shown.organs for shown in one.usual)]
+    organs = uptake.organs_to_find(labelled)
+    if not organs:
+        return None
+    network = fresh("uptakenet", UptakeNetSettings(organs=organs).model_dump(), settings.seed, "uptake")
+    identity = {**settings.model_dump(mode="json"), "organs": organs, "participants": len(labelled)}
+    stage = Stage(
+        "uptake", network, settings.uptake_optimiser, partial(uptake.draw, labelled, organs, settings), uptake.loss,
+        None, json.dumps(identity, sort_keys=True),
+    )  # fmt: skip
+    taught = _taught(stage, folder, progress)
+    assert isinstance(taught, UptakeNet)
+    return taught
+
+
+def _taught(stage: Stage, folder: Path, progress: Progress) -> nn.Module:
+    compute = choose("cpu")  # bf16 where it is native: half of the time
+    loop = LoopSettings(compute.device, compute.autocast, 500, 100, stage.optimiser.steps)
+    with progress(f"unusual inputs: {stage.name}", stage.optimiser.steps) as tick:
+        return run(stage, folder, loop, lambda *_: tick(1)).eval()
 
 
 def draw(
@@ -207,59 +177,18 @@ def draw(
 
 def can_show(one: Sketched, kind: Kind | None) -> bool:
     """Whether an example of a kind can be made of a participant."""
-    return {"other_correction": one.other, "other_uptake": one.organs}.get(kind or "", True) is not None
+    return kind != "other_correction" or one.other is not None
 
 
 def example(one: Sketched, kind: Kind | None, rng: np.random.Generator) -> Float32Array:
     """A random sketch (2, x, y, z) of a kind, None for a usual one: cropped along z and made noisy."""
+    shown = one.usual[int(rng.integers(len(one.usual)))]
     if kind == "other_correction":
         assert one.other is not None
         shown = one.other
-    else:
-        shown = one.usual[-1 if kind == "other_uptake" else int(rng.integers(len(one.usual)))]
-    activity, body = np.sinh(shown[0]), shown[1]
-    if one.organs is not None and one.organs.shape[1:] == body.shape:
-        factors = _uptake(len(one.organs), kind, rng)
-        activity = activity * (1.0 + np.tensordot(factors - 1.0, one.organs, axes=1))
-    cells = body.shape[2]
-    if cells > LEAST_CELLS and rng.random() < 0.5:
-        length = int(rng.integers(max(LEAST_CELLS, int(SHORTEST * cells)), cells + 1))
-        first = int(rng.integers(cells - length + 1))
-        activity, body = activity[:, :, first : first + length], body[:, :, first : first + length]
-    activity = drawn(activity, body)[0]
-    relative, absolute = rng.uniform(0.0, NOISE)
-    noise = rng.standard_normal((2, *body.shape), dtype=np.float32)
-    noisy = np.sinh(activity) * (1.0 + np.float32(relative) * noise[0]) + np.float32(absolute) * noise[1] * body
-    made = _zoomed(np.stack([np.arcsinh(noisy), body]), rng)
+    activity = uptake.scaled(shown, uptake.usual_factors(len(shown.organs), rng))
+    made = varied(activity, shown.body, rng)
     return np.flip(made, TURNED[kind]) if kind is not None and kind in TURNED else made
-
-
-def _uptake(organs: int, kind: Kind | None, rng: np.random.Generator) -> Float32Array:
-    """Factors of the organs' uptake: a few large ones for another tracer's, small ones of all for half of the rest."""
-    if kind == "other_uptake":
-        redrawn = rng.random(organs) < REDRAWN
-        if not redrawn.any():
-            redrawn[rng.integers(organs)] = True
-        low, high = np.log(OTHER_FACTORS)
-        sizes = np.exp(rng.uniform(low, high, organs) * rng.choice([-1.0, 1.0], organs))
-        return np.where(redrawn, sizes, 1.0).astype(np.float32)
-    largest = USUAL_FACTOR if rng.random() < 0.5 else 1.0
-    return (largest ** rng.uniform(-1.0, 1.0, organs)).astype(np.float32)
-
-
-def _zoomed(one: Float32Array, rng: np.random.Generator) -> Float32Array:
-    """A sketch of a somewhat larger or smaller body, along each axis by itself."""
-    factors = np.exp(rng.uniform(-ZOOM, ZOOM, 3))
-    return np.stack([ndimage.zoom(part, factors, order=1, mode="grid-constant", grid_mode=True) for part in one])
-
-
-def padded(sketches: Sequence[Float32Array]) -> Tensor:
-    """Sketches (2, x, y, z) of any sizes with air behind them: (B, 2, X, Y, Z)."""
-    shape = np.max([one.shape for one in sketches], axis=0)
-    out = np.zeros((len(sketches), *shape), np.float32)
-    for room, one in zip(out, sketches, strict=True):
-        room[:, : one.shape[1], : one.shape[2], : one.shape[3]] = one
-    return torch.from_numpy(out)
 
 
 def loss(network: nn.Module, batch: Batch) -> Tensor:
@@ -275,15 +204,27 @@ def loss(network: nn.Module, batch: Batch) -> Tensor:
     return total / len(label)
 
 
-def usual_scores(network: SketchNet, people: Sequence[Sketched]) -> FloatArray:
+def usual_scores(networks: Watchers, people: Sequence[Sketched]) -> FloatArray:
     """Scores (inputs, kinds) of usual sketches, whole and cut at either end."""
-    rows = []
-    for shown in (shown for one in people for shown in one.usual):
-        cells = shown.shape[3]
-        for low, high in CROPS if CROPS[1][1] * cells >= LEAST_CELLS else CROPS[:1]:
-            part = shown[..., int(low * cells) : int(high * cells)]
-            rows.append(network.scores(torch.from_numpy(drawn(np.sinh(part[0]), part[1]))).numpy())
-    return np.stack(rows).astype(np.float64)
+    rows = [
+        networks.scores(torch.from_numpy(part)) for one in people for shown in one.usual for part in cuts(shown.sketch)
+    ]
+    return np.array([[row[kind] for kind in networks.kinds] for row in rows], dtype=np.float64)
+
+
+def usual_activities(networks: Watchers, people: Sequence[Sketched]) -> dict[str, tuple[float, float]]:
+    """Organ -> 1st and 99th percentile of its activity over the body's median, of organs in view often enough."""
+    rows = [networks.activities(torch.from_numpy(shown.sketch)) for one in people for shown in one.usual]
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, activity in row.items():
+            found.setdefault(name, []).append(activity)
+    low, high = OUTER_PERCENTILES
+    return {
+        name: (float(np.percentile(of, low)), float(np.percentile(of, high)))
+        for name, of in sorted(found.items())
+        if len(of) >= LEAST_SEEN
+    }
 
 
 def joint_limits(scores: FloatArray, false_alarms: float) -> list[float]:
@@ -299,17 +240,3 @@ def joint_limits(scores: FloatArray, false_alarms: float) -> list[float]:
     tails = (scores[np.newaxis] >= scores[:, np.newaxis]).mean(axis=1).min(axis=1)
     level = float(np.quantile(tails, false_alarms, method="higher"))
     return [float(limit) for limit in np.quantile(scores, 1.0 - level, axis=0, method="higher")]
-
-
-def participants(manifest: Manifest, condition: Condition) -> list[list[Case]]:
-    """The cases of each participant that have the condition."""
-    found: dict[str, list[Case]] = {}
-    for case in manifest.cases:
-        if getattr(case, condition) is not None:
-            found.setdefault(case.participant_id, []).append(case)
-    return list(found.values())
-
-
-def _framed(path: Path, grid: GridSettings) -> tuple[Frame, Float32Array]:
-    volume, _ = nifti.read(path)
-    return frame_body(volume, grid.spacing_mm, multiple=BOX_MULTIPLE)

@@ -12,7 +12,7 @@ from pet_pipeline.data.tables import read_rows
 from pet_pipeline.errors import InputRefused
 from pet_pipeline.evaluation.intervals import COLUMNS, read_table
 from pet_pipeline.evaluation.report import read_metrics
-from pet_pipeline.inference.scoring import read_structures
+from pet_pipeline.evaluation.structures import read_structures
 from pet_pipeline.simulation.bodies import read_label_table
 
 Read = Callable[[Path], object]

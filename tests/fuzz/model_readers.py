@@ -20,13 +20,17 @@ from pet_pipeline.inference.uncertainty import calibrated_deviation
 from pet_pipeline.inference.unusual import Watch
 from pet_pipeline.models import registry, weights
 from pet_pipeline.models.sketchnet import SketchNet
+from pet_pipeline.models.uptakenet import UptakeNet
+from pet_pipeline.models.watchers import Watchers
 from pet_pipeline.units import Unit
 
 
 def _make_model(folder: Path) -> None:
     prior = registry.build("prior3d", {"widths": (4, 8)})
-    watch = registry.build("sketchnet", {"widths": (2, 2, 2)})
-    assert isinstance(watch, SketchNet)
+    sketch = registry.build("sketchnet", {"widths": (2, 2, 2)})
+    uptake = registry.build("uptakenet", {"widths": (2, 2, 2), "organs": ("liver",)})
+    assert isinstance(sketch, SketchNet)
+    assert isinstance(uptake, UptakeNet)
     entry = NetworkDescription(architecture="", file="x.safetensors", sha256="0" * 64, parameters=1)
     description = ModelDescription(
         name="small",
@@ -41,7 +45,7 @@ def _make_model(folder: Path) -> None:
         ),
         unusual=UnusualDescription(network=entry, limits=dict.fromkeys(KINDS, 1.5), fitted_on={"participants": 3}),
     )  # fmt: skip
-    weights.save_folder(folder / "model", description, {"prior": prior}, unusual=watch)
+    weights.save_folder(folder / "model", description, {"prior": prior}, unusual=Watchers(sketch, uptake))
     for file in (folder / "model").iterdir():
         shutil.move(file, folder)
     (folder / "model").rmdir()

@@ -13,7 +13,7 @@ from pet_pipeline.data.layouts.images import Image
 from pet_pipeline.data.manifest_making import stated_splits
 from pet_pipeline.evaluation.case import Row
 from pet_pipeline.evaluation.report import METRICS_FILE, SUMMARY_FILE, summarise, write_metrics, write_summary
-from pet_pipeline.inference.scoring import read_structures
+from pet_pipeline.evaluation.structures import read_structures
 from pet_pipeline.reporting.page import load_result
 from pet_pipeline.simulation.bodies import read_label_table
 

@@ -1,5 +1,6 @@
 """Unusual inputs: a network taught on tiny bodies tells them, models keep it, and `strict` refuses by name."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,13 +19,14 @@ from pet_pipeline.inference.jobs import Job
 from pet_pipeline.inference.options import InputOptions
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.inference.unusual import Watch
-from pet_pipeline.models.weights import ModelFolder, load_folder, network, save_folder, unusual_network
+from pet_pipeline.models.weights import ModelFolder, load_folder, network, save_folder, watchers
 from pet_pipeline.training.unusual import teach
 
 # Of eight seeds every one tells the four bodies below by some 2 or more, the usual one by -0.4; this one by 6 and -2.3.
 # Room is needed: rounding differs from processor to processor, and so does what is learnt.
 SETTINGS = UnusualSettings(
     optimiser=OptimiserSettings(steps=240, batch=12, learning_rate=4e-3, warmup_steps=10, ema=0.9),
+    uptake_optimiser=OptimiserSettings(steps=240, batch=12, learning_rate=4e-3, warmup_steps=10, ema=0.9),
     least_participants=6,
     seed=1,
 )
@@ -100,6 +102,9 @@ def test_unusual_bodies_are_told_by_kind_and_usual_ones_are_not(
     assert kind in {alarm.kind for alarm in found.alarms}
     assert found.status == "ok"
     assert any("usual inputs have at most" in line for line in found.warnings)
+    if kind == "other_uptake":  # which organ, how much, and what is usual
+        (line,) = [line for line in found.warnings if "another tracer" in line]
+        assert re.search(r"label 2 [\d.]+ \(usual [\d.]+ to [\d.]+\)", line)
     refused = look(change(*arrays), knowing, make_pet, strict=True)
     assert refused.status == "refused"
     assert "unlike what the model was trained on" in refused.message
@@ -120,20 +125,23 @@ def test_strict_translation_refuses_what_plain_translation_warns_of(
 
 
 def test_the_folder_keeps_it_and_is_otherwise_the_same(knowing: ModelFolder, tiny_model: Path, tmp_path: Path) -> None:
-    before, taught = load_folder(tiny_model), unusual_network(knowing)
+    before, taught = load_folder(tiny_model), watchers(knowing)
     assert before.description.unusual is None
     assert Watch.of(before) is None
     assert knowing.description.networks == before.description.networks
     described = knowing.description.unusual
     assert described is not None
+    assert described.uptake is not None
     assert (knowing.path / described.network.file).stat().st_size < 300_000
+    assert (knowing.path / described.uptake.file).stat().st_size < 1_000_000
     networks = {role: network(knowing, role) for role in knowing.description.networks}
     again = save_folder(tmp_path / "again", knowing.description, networks, unusual=taught)
     assert again.description.unusual == described
     assert save_folder(tmp_path / "plain", knowing.description, networks).description.unusual is None
-    (again.path / described.network.file).write_bytes(b"damaged")
-    with pytest.raises(ModelError, match="unusual"):
-        load_folder(again.path)
+    for role, entry in (("uptake", described.uptake), ("unusual", described.network)):
+        (again.path / entry.file).write_bytes(b"damaged")
+        with pytest.raises(ModelError, match=role):
+            load_folder(again.path)
 
 
 def test_a_description_that_does_not_fit_its_network_is_refused(knowing: ModelFolder) -> None:
@@ -141,7 +149,9 @@ def test_a_description_that_does_not_fit_its_network_is_refused(knowing: ModelFo
     assert described is not None
     few = described.model_copy(update={"limits": {"upside_down": 1.0}})
     other = described.model_copy(update={"network": knowing.description.networks["prior"]})
-    for wrong, words in ((few, "no limit of left_right_swapped"), (other, "needed is a sketchnet")):
+    swapped = described.model_copy(update={"uptake": described.network})
+    expected = ((few, "no limit of left_right_swapped"), (other, "needed is a sketchnet"), (swapped, "an uptakenet"))
+    for wrong, words in expected:
         description = knowing.description.model_copy(update={"unusual": wrong})
         with pytest.raises(ModelError, match=words):
             Watch.of(ModelFolder(knowing.path, description))

@@ -139,7 +139,7 @@ def test_values_that_the_type_cannot_hold_are_refused(tmp_path: Path) -> None:
 
 def test_registry_names_what_is_wrong() -> None:
     assert isinstance(build("unet25d", {"widths": [4, 8], "attention_levels": []}), UNet25d)
-    with pytest.raises(ModelError, match="known are muunet, ournet, prior3d, sketchnet, unet25d"):
+    with pytest.raises(ModelError, match="known are muunet, ournet, prior3d, sketchnet, unet25d, uptakenet"):
         build("unet", {})
     with pytest.raises(ModelError, match="settings of prior3d: depth"):
         build("prior3d", {"depth": 3})

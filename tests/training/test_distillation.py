@@ -18,7 +18,8 @@ from pet_pipeline.diffusion.objective import Objective
 from pet_pipeline.errors import ModelError, UsageError
 from pet_pipeline.inference.translator import Translator
 from pet_pipeline.models.sketchnet import SketchNet
-from pet_pipeline.models.weights import load_folder, network, unusual_network, with_unusual
+from pet_pipeline.models.watchers import Watchers
+from pet_pipeline.models.weights import load_folder, network, watchers, with_unusual
 from pet_pipeline.training.distillation import distil, one_step_settings
 from pet_pipeline.training.estimates import unit_normalisation
 from pet_pipeline.training.madm import train_model
@@ -78,12 +79,12 @@ def test_the_result_is_a_model_of_one_step_with_the_prior_and_better_views(
 def test_the_network_that_tells_unusual_inputs_goes_along(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
-    taught = SketchNet(SketchNetSettings(kinds=("upside_down",)))
-    with_unusual(load_folder(run / "model"), run / "model", taught, {"upside_down": 0.5}, {})
+    taught = Watchers(SketchNet(SketchNetSettings(kinds=("upside_down",))))
+    with_unusual(load_folder(run / "model"), run / "model", taught, {"upside_down": 0.5}, {}, {})
     settings = one_step_settings(run, ("denoiser_optimiser.steps=1", "denoiser_optimiser.warmup_steps=0"))
     made = load_folder(distil(run, settings, tmp_path / "out", progress=silent))
     assert made.description.unusual == load_folder(run / "model").description.unusual
-    assert unusual_network(made) is not None
+    assert watchers(made) is not None
 
 
 def test_it_learns_at_the_time_that_the_sampler_asks_about(finished: Path) -> None:

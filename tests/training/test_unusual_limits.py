@@ -1,5 +1,6 @@
 """What tells unusual inputs is taught on any cohort, goes on as it began, and gives so many false alarms in all."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -9,17 +10,18 @@ from quiet_progress import silent
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from pet_pipeline.configs.schema import OptimiserSettings
+from pet_pipeline.configs.schema import GridSettings, OptimiserSettings
 from pet_pipeline.configs.unusual import UnusualSettings
-from pet_pipeline.data import nifti
-from pet_pipeline.data.framing import frame_body
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.errors import UsageError
 from pet_pipeline.models.weights import load_folder
-from pet_pipeline.training.unusual import joint_limits, organ_shares, teach
+from pet_pipeline.training.sketches import sketched
+from pet_pipeline.training.unusual import joint_limits, teach
 
 FEW = UnusualSettings(
-    least_participants=2, optimiser=OptimiserSettings(steps=2, batch=4, warmup_steps=1, learning_rate=1e-3)
+    least_participants=2,
+    optimiser=OptimiserSettings(steps=2, batch=4, warmup_steps=1, learning_rate=1e-3),
+    uptake_optimiser=OptimiserSettings(steps=2, batch=4, warmup_steps=1, learning_rate=1e-3),
 )
 
 
@@ -34,13 +36,12 @@ def test_limits_give_the_asked_share_of_alarms_by_any_kind(shared: float) -> Non
 
 @pytest.mark.parametrize(("label", "organs"), [(7, 1), (101, 0)], ids=["an organ", "a lesion alone"])
 def test_labels_without_an_organ_tell_nothing(label: int, organs: int, cohort: Manifest, tmp_path: Path) -> None:
-    volume, _ = nifti.read(cohort.cases[0].input)
-    frame, _ = frame_body(volume, (5.0, 5.0, 5.0), multiple=8)
     labels = np.zeros((24, 24, 24), np.int16)
     labels[10:14, 10:14, 10:14] = label
     nib.save(nib.Nifti1Image(labels, np.diag([5.0, 5.0, 5.0, 1.0])), tmp_path / "labels.nii.gz")
-    shares = organ_shares(tmp_path / "labels.nii.gz", frame)
-    assert (0 if shares is None else len(shares)) == organs
+    case = replace(cohort.cases[0], labels=tmp_path / "labels.nii.gz", target=cohort.cases[0].input)
+    (shown,) = sketched([case], GridSettings(spacing_mm=(5.0, 5.0, 5.0)), "input", kinds_too=True).usual
+    assert list(shown.organs) == ["label_7"] * organs
 
 
 def test_a_teaching_that_began_otherwise_is_refused_in_a_line(
@@ -54,7 +55,7 @@ def test_a_teaching_that_began_otherwise_is_refused_in_a_line(
     taught(FEW)
     with pytest.raises(UsageError, match=r"checkpoint.safetensors: written under other settings \(seed: 0 then, 1 now"):
         taught(FEW.model_copy(update={"seed": 1}))
-    path = tmp_path / "run" / "checkpoint.safetensors"
+    path = tmp_path / "run" / "sketch" / "checkpoint.safetensors"
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     save_file(tensors, path, metadata={"step": "2", "settings": "{\"seed\": 0} ('upside_down',) 4"})

@@ -1,0 +1,343 @@
+"""Examples of other tracers' uptake, and what the network that judges uptake learns from them.
+
+An example is a sketch whose organs have another activity: that of another tracer, by published SUV of organs, or drawn
+anew at random, so that a tracer of which nobody thought is told, too. Only ratios between organs count, for a sketch is
+in multiples of its median.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pet_pipeline.configs.phantom import STANDARD_UPTAKE
+from pet_pipeline.configs.unusual import UnusualSettings
+from pet_pipeline.models.uptakenet import UptakeNet
+from pet_pipeline.seeding import generator
+from pet_pipeline.training.loop import Batch
+from pet_pipeline.training.sketches import Shown, Sketched, padded, varied
+from pet_pipeline.types import Float32Array
+
+OTHER_TRACERS = 0.6
+"""Share of the unusual examples that show another tracer; in the rest organs' uptake is drawn at random."""
+
+REDRAWN = 0.4
+"""Share of the organs whose uptake is drawn anew in those."""
+
+OTHER_FACTORS = (2.0, 12.0)
+"""By which such an organ's uptake is at least and at most multiplied or divided."""
+
+USUAL_FACTOR = 1.6
+"""By which organs' uptake may differ and still be usual, beyond what the training data show."""
+
+COMMON_SHARE = 0.15
+"""Share of the participants in whom an organ must be labelled for it to be looked for."""
+
+Ranges = Mapping[str, tuple[float, float]]
+
+ANY_TRACER: Ranges = {
+    "fat": (0.1, 0.35),
+    "visceral_fat": (0.15, 0.45),
+    "muscle": (0.4, 0.9),
+    "bone": (0.3, 0.8),
+    "marrow": (0.4, 1.2),
+    "lungs": (0.25, 0.6),
+    "liver": (1, 3),
+    "spleen": (1, 3),
+    "kidneys": (2, 6),
+    "renal_pelvis": (2, 25),
+    "myocardium": (0.7, 1.8),
+    "blood_pool": (0.8, 2),
+    "brain": (0.05, 0.3),
+    "bladder": (3, 50),
+    "stomach": (0.8, 2.5),
+    "bowel": (0.8, 3),
+    "mediastinum": (0.5, 1.2),
+    "thyroid": (0.8, 2),
+    "salivary_glands": (1, 3),
+    "tonsils": (1, 3),
+    "breast": (0.4, 1),
+    "uterus": (0.8, 3),
+    "prostate": (0.8, 2.5),
+    "gonads": (0.8, 2.5),
+    "spinal_cord": (0.4, 1.5),
+    "pancreas": (1, 3),
+    "gallbladder": (0.5, 3),
+    "adrenals": (1, 3),
+    "soft_tissue": (0.4, 1),
+    "contents": (0.2, 1),
+    "lung_vessels": (0.8, 2),
+    "cartilage": (0.3, 0.9),
+}
+"""SUV of organs that a tracer has no business in; those of a tracer below come before."""
+
+TRACERS: Mapping[str, Ranges] = {
+    "PSMA-11": {
+        "brain": (0.05, 0.2),
+        "salivary_glands": (7, 18),
+        "kidneys": (18, 55),
+        "renal_pelvis": (10, 50),
+        "liver": (2.5, 7),
+        "spleen": (3, 11),
+        "bowel": (1.5, 10),
+        "bladder": (5, 70),
+        "tonsils": (1, 3),
+        "adrenals": (2, 5),
+        "pancreas": (1.5, 3),
+        "marrow": (0.2, 0.8),
+        "muscle": (0.3, 0.7),
+        "blood_pool": (0.9, 1.7),
+    },
+    "PSMA-1007": {
+        "brain": (0.05, 0.2),
+        "salivary_glands": (10, 22),
+        "kidneys": (10, 25),
+        "renal_pelvis": (8, 20),
+        "liver": (7, 16),
+        "gallbladder": (10, 80),
+        "spleen": (5, 14),
+        "bladder": (1, 5),
+        "pancreas": (2, 4),
+        "bowel": (2, 12),
+        "marrow": (0.6, 1.3),
+        "blood_pool": (1.5, 3),
+    },
+    "DOTATATE": {
+        "brain": (0.05, 0.15),
+        "spleen": (13, 35),
+        "kidneys": (9, 25),
+        "renal_pelvis": (8, 25),
+        "liver": (3.5, 9),
+        "adrenals": (5, 14),
+        "bladder": (5, 60),
+        "stomach": (2, 6),
+        "bowel": (1.5, 6),
+        "pancreas": (2, 5),
+        "thyroid": (1.5, 4),
+        "salivary_glands": (1.5, 4),
+    },
+    "FAPI": {
+        "brain": (0.05, 0.2),
+        "liver": (0.7, 1.6),
+        "spleen": (0.8, 1.5),
+        "kidneys": (1.5, 3.5),
+        "bladder": (5, 50),
+        "pancreas": (1.2, 3),
+        "uterus": (2, 12),
+        "muscle": (0.9, 1.7),
+        "salivary_glands": (1.5, 3.5),
+        "myocardium": (0.9, 1.6),
+    },
+    "FLT": {
+        "marrow": (4.5, 11),
+        "liver": (3.5, 7),
+        "brain": (0.15, 0.5),
+        "kidneys": (3, 7),
+        "bladder": (5, 40),
+        "spleen": (1, 2.5),
+        "muscle": (0.5, 0.9),
+    },
+    "choline": {
+        "liver": (7, 15),
+        "kidneys": (7, 18),
+        "pancreas": (4, 12),
+        "spleen": (3.5, 9),
+        "salivary_glands": (3, 6),
+        "bowel": (2, 6),
+        "bladder": (1, 15),
+        "brain": (0.15, 0.6),
+        "marrow": (1.2, 3),
+        "adrenals": (2, 5),
+    },
+    "fluciclovine": {
+        "pancreas": (4.5, 11),
+        "liver": (4.5, 9),
+        "marrow": (2.2, 4),
+        "muscle": (1.1, 2),
+        "brain": (0.3, 0.8),
+        "bladder": (0.5, 4),
+        "kidneys": (2, 5),
+        "salivary_glands": (2, 4),
+        "renal_pelvis": (1, 4),
+    },
+    "NaF": {
+        "bone": (5, 15),
+        "marrow": (3, 8),
+        "kidneys": (1.5, 5),
+        "bladder": (8, 60),
+        "brain": (0.1, 0.25),
+        "liver": (0.3, 0.6),
+        "spleen": (0.3, 0.6),
+        "muscle": (0.25, 0.5),
+        "blood_pool": (0.3, 0.8),
+        "bowel": (0.3, 0.8),
+        "stomach": (0.3, 0.8),
+        "myocardium": (0.3, 0.6),
+        "pancreas": (0.3, 0.6),
+        "salivary_glands": (0.4, 0.9),
+    },
+    "FES": {
+        "liver": (9, 20),
+        "gallbladder": (12, 60),
+        "bowel": (4, 20),
+        "uterus": (3, 8),
+        "kidneys": (2, 6),
+        "bladder": (4, 30),
+        "brain": (0.7, 1.5),
+    },
+    "methionine": {
+        "pancreas": (7, 20),
+        "liver": (4, 8),
+        "brain": (0.9, 1.8),
+        "salivary_glands": (3, 6),
+        "spleen": (1.8, 4),
+        "kidneys": (2, 4),
+        "bowel": (1.5, 5),
+        "marrow": (1.8, 4),
+        "bladder": (0.5, 4),
+        "renal_pelvis": (1, 4),
+    },
+    "FDOPA": {
+        "brain": (0.9, 1.8),
+        "kidneys": (3, 8),
+        "renal_pelvis": (4, 28),
+        "gallbladder": (3, 28),
+        "pancreas": (2.5, 6.5),
+        "bladder": (8, 55),
+        "liver": (1.3, 2.6),
+        "spleen": (1.3, 2.6),
+        "myocardium": (0.9, 2),
+        "muscle": (0.7, 1.5),
+        "blood_pool": (0.9, 1.7),
+        "marrow": (0.6, 1.3),
+        "bowel": (0.8, 2.6),
+    },
+    "Zr-antibody": {
+        "blood_pool": (3, 8),
+        "liver": (5, 10),
+        "spleen": (4, 9),
+        "kidneys": (2.5, 6),
+        "marrow": (1.8, 4),
+        "brain": (0.3, 0.8),
+        "bladder": (0.5, 3),
+        "renal_pelvis": (1, 4),
+        "myocardium": (2, 4),
+        "lungs": (0.6, 1.2),
+    },
+    "FET": {
+        "brain": (0.9, 1.7),
+        "muscle": (1.3, 2.6),
+        "pancreas": (1.8, 4),
+        "bladder": (5, 30),
+        "kidneys": (1.8, 4),
+        "liver": (1.2, 2.6),
+        "marrow": (1.2, 2.4),
+        "salivary_glands": (1.5, 3),
+    },
+}
+"""SUV of organs about as published for each tracer, at its usual time of imaging."""
+
+
+def organs_to_find(people: Sequence[Sketched]) -> tuple[str, ...]:
+    """The organs that are labelled often enough, in order of the alphabet."""
+    names = [name for one in people for name in one.usual[-1].organs]
+    return tuple(sorted(name for name in set(names) if names.count(name) >= COMMON_SHARE * len(people)))
+
+
+def of_tracer(shown: Shown, uptake: Mapping[str, float], tracer: Ranges, rng: np.random.Generator) -> Float32Array:
+    """The activity (x, y, z) of a sketch if its body had been given another tracer; any linear unit.
+
+    A cell's activity changes by the ratio of what its organs would take up to what they did take up, as attenuation
+    and scatter are those of the same body. What is no known organ keeps its uptake.
+
+    Args:
+        shown: the sketch and its organs.
+        uptake: mean activity of each organ, any linear unit.
+        tracer: SUV of organs, from which each is drawn, evenly in its logarithm.
+        rng: draws.
+    """
+    known = {name: tracer.get(name, ANY_TRACER.get(name)) for name in shown.organs if uptake.get(name, 0.0) > 0.0}
+    ratios = [uptake[name] / np.mean(STANDARD_UPTAKE[name]) for name in known if name in STANDARD_UPTAKE]
+    unit = float(np.median(ratios)) if ratios else 1.0
+    before = np.full(shown.body.shape, 1e-3, np.float32)
+    after = before.copy()
+    for name, suv in known.items():
+        share = shown.organs[name]
+        before += share * np.float32(uptake[name] / unit)
+        drawn = uptake[name] / unit if suv is None else float(np.exp(rng.uniform(*np.log(suv))))
+        after += share * np.float32(drawn)
+    activity: Float32Array = shown.activity * (after / before)
+    return activity
+
+
+def redrawn(organs: int, rng: np.random.Generator) -> Float32Array:
+    """Factors of organs' uptake of which some are drawn anew, and at least one is."""
+    which = rng.random(organs) < REDRAWN
+    if not which.any():
+        which[rng.integers(organs)] = True
+    low, high = np.log(OTHER_FACTORS)
+    sizes = np.exp(rng.uniform(low, high, organs) * rng.choice([-1.0, 1.0], organs))
+    return np.where(which, sizes, 1.0).astype(np.float32)
+
+
+def usual_factors(organs: int, rng: np.random.Generator) -> Float32Array:
+    """Factors of organs' uptake that is still usual: small ones of all organs, or none."""
+    largest = USUAL_FACTOR if rng.random() < 0.5 else 1.0
+    return (largest ** rng.uniform(-1.0, 1.0, organs)).astype(np.float32)
+
+
+def scaled(shown: Shown, factors: Float32Array) -> Float32Array:
+    """The activity (x, y, z) of a sketch whose organs take up so many times as much, in their order."""
+    activity = shown.activity
+    change = np.zeros_like(activity)
+    for share, factor in zip(shown.organs.values(), factors, strict=True):
+        change += share * (factor - np.float32(1.0))
+    return activity * (1.0 + change)
+
+
+def draw(
+    people: Sequence[Sketched], organs: Sequence[str], settings: UnusualSettings, step: int, examples: Iterable[int]
+) -> dict[str, Tensor]:
+    """Examples of a step, half of them usual: `sketch` (B, 2, x, y, z), `organs` their shares, `unusual` (B,)."""
+    made, unusual = [], []
+    for number in examples:
+        rng = generator(settings.seed, "uptake", step, number)
+        one = people[int(rng.integers(len(people)))]
+        shown = one.usual[int(rng.integers(len(one.usual)))]
+        unusual.append(bool(rng.random() < 0.5))
+        made.append(varied(_activity(shown, one.uptake, unusual[-1], rng), shown.body, rng, *shares(shown, organs)))
+    stacked = padded(made)
+    return {"sketch": stacked[:, :2], "organs": stacked[:, 2:], "unusual": torch.tensor(unusual).float()}
+
+
+def _activity(shown: Shown, uptake: Mapping[str, float], unusual: bool, rng: np.random.Generator) -> Float32Array:
+    """The activity of an example."""
+    if unusual and rng.random() < OTHER_TRACERS and ANY_TRACER.keys() & shown.organs.keys():
+        tracers = list(TRACERS.values())
+        return of_tracer(shown, uptake, tracers[int(rng.integers(len(tracers)))], rng)
+    draw_factors = redrawn if unusual else usual_factors
+    return scaled(shown, draw_factors(len(shown.organs), rng))
+
+
+def shares(shown: Shown, organs: Sequence[str]) -> list[Float32Array]:
+    """The share of each organ in each cell, and last what of the body is none of them."""
+    empty = np.zeros_like(shown.body)
+    found = [shown.organs.get(name, empty) for name in organs]
+    return [*found, np.clip(shown.body - sum(found, empty), 0.0, None)]
+
+
+def loss(network: nn.Module, batch: Batch) -> Tensor:
+    """Cross-entropy of the organs in the bodies' cells, and of usual against unusual by the organs found and the true.
+
+    By the true organs the judge learns from the first step on, when the network does not find any yet.
+    """
+    assert isinstance(network, UptakeNet)
+    sketch, unusual = batch["sketch"], batch["unusual"]
+    seen = network(sketch)
+    true = batch["organs"].permute(0, 2, 3, 4, 1)[seen.body]
+    parts = true / true.sum(dim=1, keepdim=True).clamp_min(1e-6)
+    naming = -(true * F.log_softmax(seen.organs, dim=1)).sum() / true.sum().clamp_min(1e-6)
+    judged = (seen.odds, network.odds(network.measured(sketch, seen.body, parts)))
+    return naming + torch.stack([F.binary_cross_entropy_with_logits(odds, unusual) for odds in judged]).mean()
