@@ -4,7 +4,8 @@
 
 COHORTS holds the test cohorts (`benchmarks/quality.py` simulates them); nobody in them was trained on. Two tracers and
 1 % dose are simulated in full, the same patients on the same scanners; the other unusual inputs are made from the test
-cohort's images. `--patients 0` leaves the simulations out. Prints Markdown.
+cohort's images. `--patients 0` leaves the simulations out. `--sketches`, the folder of the preset `cohort-sketches`,
+adds every tracer that is taught, put into the sketches of those participants who set the limits. Prints Markdown.
 """
 
 import argparse
@@ -15,9 +16,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pet_pipeline.cli.console import progress
 from pet_pipeline.configs.loading import load
+from pet_pipeline.configs.phantom import STANDARD_UPTAKE
 from pet_pipeline.configs.schema import Condition
 from pet_pipeline.configs.simulation import CohortSettings
 from pet_pipeline.data.descriptors import describe
@@ -33,7 +36,11 @@ from pet_pipeline.inference.scoring import load_pair
 from pet_pipeline.inference.unusual import Watch
 from pet_pipeline.models.weights import ModelFolder, load_folder
 from pet_pipeline.physics.attenuation import hu_from_mu
+from pet_pipeline.seeding import generator
 from pet_pipeline.simulation.cohort import simulate_cohort
+from pet_pipeline.training.sketches import cuts, participants, sketched
+from pet_pipeline.training.uptake import TRACERS, of_tracer
+from pet_pipeline.types import Float32Array
 
 Uptake = dict[str, tuple[float, float]]
 
@@ -155,12 +162,39 @@ def simulated(name: str, patients: int, folder: Path, condition: Condition) -> M
         return simulate_cohort(settings, folder, on_patient=lambda _: tick(1))
 
 
+def tracers(folder: ModelFolder, watch: Watch, cohort: Path) -> Iterator[tuple[str, list[bool]]]:
+    """Tracer and whether it is told in each of its sketches, whole and cut at either end; the usual ones last."""
+    condition, grid = folder.description.condition, folder.description.grid
+    people = participants(Manifest.load(cohort / "manifest.tsv").select(split="val"), condition)
+    read = [sketched(cases, grid, condition, kinds_too=True) for cases in people]
+
+    def told(activity: Float32Array, body: Float32Array) -> list[bool]:
+        parts = cuts(np.stack([np.arcsinh(activity), body]))
+        scores = [watch.networks.scores(torch.from_numpy(part)) for part in parts]
+        return [score["other_uptake"] > watch.limits["other_uptake"] for score in scores]
+
+    tested = {**TRACERS, "PSMA-like": {**STANDARD_UPTAKE, **PSMA}, "FDOPA-like": {**STANDARD_UPTAKE, **FDOPA}}
+    for name, uptake in tested.items():
+        rng = generator(0, "tracers", name)
+        yield (
+            name,
+            [
+                found
+                for one in read
+                for shown in one.usual
+                for found in told(of_tracer(shown, one.uptake, uptake, rng), shown.body)
+            ],
+        )
+    yield "usual", [found for one in read for shown in one.usual for found in told(shown.activity, shown.body)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--cohorts", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("build/unusual"))
     parser.add_argument("--patients", type=int, default=12, help="of each simulated kind")
+    parser.add_argument("--sketches", type=Path, help="folder of cohort-sketches")
     given = parser.parse_args()
     folder = load_folder(given.model)
     judge, condition = Judge(folder, Watch.of(folder)), folder.description.condition
@@ -184,6 +218,10 @@ def main() -> None:
         by = Counter(what for row in rows for what in row)
         words = ", ".join(f"{what.replace('_', ' ')} {count}" for what, count in by.most_common(4))
         print(f"| {name} | {len(rows)} | {np.mean([bool(row) for row in rows]):.0%} | {words} |")
+    if given.sketches and judge.watch:
+        print("\n| tracer in sketches | n | told |\n|---|---|---|")
+        for name, hits in tracers(folder, judge.watch, given.sketches):
+            print(f"| {name} | {len(hits)} | {np.mean(hits):.0%} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -80,13 +80,11 @@ def verify(name: Name, json: choices.Json = False) -> None:
     for role in folder.description.networks:
         network(folder, role)
     watchers(folder)
-    files = {entry.file: entry.sha256 for entry in folder.description.networks.values()}
+    unusual = folder.description.unusual
+    entries = (*folder.description.networks.values(), *(() if unusual is None else unusual.networks.values()))
+    files = {entry.file: entry.sha256 for entry in entries}
     if folder.description.mumap is not None and folder.description.mumap.bank is not None:
         files[folder.description.mumap.bank.file] = folder.description.mumap.bank.sha256
-    if folder.description.unusual is not None:
-        for entry in (folder.description.unusual.network, folder.description.unusual.uptake):
-            if entry is not None:
-                files[entry.file] = entry.sha256
     if json:
         print_json({"model": folder.description.name, "path": str(folder.path), "files": files, "status": "ok"})
         return

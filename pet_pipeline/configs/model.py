@@ -66,6 +66,11 @@ class UnusualDescription(Settings):
     )
     fitted_on: dict[str, Any] = Field(default_factory=dict, description="facts: participants, sketches, false alarms")
 
+    @property
+    def networks(self) -> dict[str, NetworkDescription]:
+        """Role -> network, of those that there are."""
+        return {"unusual": self.network, **({} if self.uptake is None else {"uptake": self.uptake})}
+
 
 class ModelDescription(Settings):
     """Everything that inference needs besides the weights, and everything a reader should know."""

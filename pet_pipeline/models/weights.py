@@ -78,13 +78,10 @@ def load_folder(source: Path | str) -> ModelFolder:
     if not path.is_dir():
         path = builtin_path(str(source))
     description = _read_description(path / DESCRIPTION_FILE)
-    wanted = {f"weights of {role!r} are": (one.file, one.sha256) for role, one in description.networks.items()}
+    entries = {**description.networks, **({} if description.unusual is None else description.unusual.networks)}
+    wanted = {f"weights of {role!r} are": (one.file, one.sha256) for role, one in entries.items()}
     if description.mumap is not None and description.mumap.bank is not None:
         wanted["the population bank is"] = (description.mumap.bank.file, description.mumap.bank.sha256)
-    if (unusual := description.unusual) is not None:
-        for role, entry in ((UNUSUAL, unusual.network), (UPTAKE, unusual.uptake)):
-            if entry is not None:
-                wanted[f"weights of {role!r} are"] = (entry.file, entry.sha256)
     for what, (name, checksum) in wanted.items():
         file = path / name
         if not file.is_file():

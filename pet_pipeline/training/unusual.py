@@ -8,7 +8,7 @@ no hint.
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pet_pipeline.configs.schema import OptimiserSettings
 from pet_pipeline.configs.unusual import KINDS, TURNED, Kind, SketchNetSettings, UnusualSettings, UptakeNetSettings
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.models.devices import choose
@@ -125,11 +126,8 @@ def _sketch_network(
     kinds = tuple(kind for kind in SIMPLE_KINDS if any(can_show(one, kind) for one in people))
     network = fresh("sketchnet", SketchNetSettings(kinds=kinds).model_dump(), settings.seed, "unusual")
     identity = {**settings.model_dump(mode="json"), "kinds": kinds, "participants": len(people)}
-    stage = Stage(
-        "unusual", network, settings.optimiser, partial(draw, people, kinds, settings), loss, None,
-        json.dumps(identity, sort_keys=True),
-    )  # fmt: skip
-    taught = _taught(stage, folder, progress)
+    examples = partial(draw, people, kinds, settings)
+    taught = _taught("unusual", network, settings.optimiser, examples, loss, identity, folder, progress)
     assert isinstance(taught, SketchNet)
     return taught
 
@@ -144,19 +142,27 @@ def _uptake_network(
         return None
     network = fresh("uptakenet", UptakeNetSettings(organs=organs).model_dump(), settings.seed, "uptake")
     identity = {**settings.model_dump(mode="json"), "organs": organs, "participants": len(labelled)}
-    stage = Stage(
-        "uptake", network, settings.uptake_optimiser, partial(uptake.draw, labelled, organs, settings), uptake.loss,
-        None, json.dumps(identity, sort_keys=True),
-    )  # fmt: skip
-    taught = _taught(stage, folder, progress)
+    examples = partial(uptake.draw, labelled, organs, settings)
+    taught = _taught("uptake", network, settings.uptake_optimiser, examples, uptake.loss, identity, folder, progress)
     assert isinstance(taught, UptakeNet)
     return taught
 
 
-def _taught(stage: Stage, folder: Path, progress: Progress) -> nn.Module:
+def _taught(
+    name: str,
+    network: nn.Module,
+    optimiser: OptimiserSettings,
+    examples: Callable[[int, range], Batch],
+    objective: Callable[[nn.Module, Batch], Tensor],
+    identity: Mapping[str, Any],
+    folder: Path,
+    progress: Progress,
+) -> nn.Module:
+    """A network trained as its own stage, in evaluation mode."""
+    stage = Stage(name, network, optimiser, examples, objective, None, json.dumps(identity, sort_keys=True))
     compute = choose("cpu")  # bf16 where it is native: half of the time
-    loop = LoopSettings(compute.device, compute.autocast, 500, 100, stage.optimiser.steps)
-    with progress(f"unusual inputs: {stage.name}", stage.optimiser.steps) as tick:
+    loop = LoopSettings(compute.device, compute.autocast, 500, 100, optimiser.steps)
+    with progress(f"unusual inputs: {name}", optimiser.steps) as tick:
         return run(stage, folder, loop, lambda *_: tick(1)).eval()
 
 

@@ -1,6 +1,6 @@
 """Examples of other tracers' uptake, and what the network that judges uptake learns from them.
 
-An example is a sketch whose organs have another activity: that of another tracer, by published SUV of organs, or drawn
+An example is a sketch whose organs have another activity: that of another tracer, by rough SUV of its organs, or drawn
 anew at random, so that a tracer of which nobody thought is told, too. Only ratios between organs count, for a sketch is
 in multiples of its median.
 """
@@ -237,7 +237,8 @@ TRACERS: Mapping[str, Ranges] = {
         "salivary_glands": (1.5, 3),
     },
 }
-"""SUV of organs about as published for each tracer, at its usual time of imaging."""
+"""SUV of organs of each tracer at its usual time of imaging: rough ranges, wide on purpose, written down from what is
+commonly known of the tracer and not taken from any one paper. They make examples; they are no reference."""
 
 
 def organs_to_find(people: Sequence[Sketched]) -> tuple[str, ...]:
