@@ -4,6 +4,7 @@ Nodes of Flower's simulation have no names and no configuration of their own, so
 are not those of real sites, whose guard refuses a bundle that names them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,9 @@ server_app = ServerApp()
 
 @dataclass
 class SimulatedFleet(GridFleet):
-    """One node a site, in order of their names."""
+    """One node a site, in order of their names. Nothing is lost on the way between them: no site is asked again."""
+
+    again_s: float = math.inf
 
     names: Sequence[str] = ()
 

@@ -17,6 +17,8 @@ from pet_pipeline.cli import federated_coordinator, federated_site
 PATIENCE_S = 1500.0
 """Processes start in seconds where the machine is idle, in minutes where it is not."""
 
+LOG_LINES = 30
+
 
 def free_port() -> int:
     with closing(socket.socket()) as listener:
@@ -125,7 +127,17 @@ def deployment(root: Path, nginx: str | None, *, runs: bool = True) -> Iterator[
         if nginx:
             stack.enter_context(started(nginx, "-c", write_nginx(root, folder), "-g", "daemon off;"))
             wait_for("nginx", lambda: accepts_tls(public, folder / "ca.crt"))
-        yield Deployment(folder, public, stack)
+        try:
+            yield Deployment(folder, public, stack)
+        except BaseException:
+            print_logs(root)
+            raise
+
+
+def print_logs(root: Path) -> None:
+    """The end of every log below a folder: what went wrong in another process."""
+    for path in sorted((*root.rglob("*.log"), *root.rglob("audit.jsonl"))):
+        print(f"--- {path}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-LOG_LINES:]))
 
 
 def write_nginx(root: Path, folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """Flower's two apps and the fleet behind a grid in this process: what the processes do, without the processes."""
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 
 from pet_pipeline.configs.loading import dump
-from pet_pipeline.federated import apps, simulation
+from pet_pipeline.federated import apps, simulation, task
 from pet_pipeline.federated.audit import read_audit
-from pet_pipeline.federated.exchange import Failure, Order
+from pet_pipeline.federated.exchange import Failure, Order, Reply
 from pet_pipeline.federated.fleet import GridFleet
 from pet_pipeline.federated.rounds import Coordinator
 from pet_pipeline.models.weights import load_folder
@@ -178,3 +179,54 @@ def test_a_superlink_that_is_away_is_waited_for(site_files: dict[str, Path]) -> 
             raise httpx.ConnectError("connection refused")
 
     assert GridFleet(Away(site_files)).present() == []
+
+
+class LossyGrid(LocalGrid):
+    """Fails to take the first message, loses the second on its way, is silent of the third until there is a fourth."""
+
+    pushed = 0
+    silent_s = 0.0
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        self.pushed += 1
+        if self.pushed == 1:
+            raise httpx.ConnectError("EOF occurred in violation of protocol (_ssl.c:1006)")
+        if self.pushed == 2:
+            return ["lost"]
+        return super().push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        time.sleep(self.silent_s)
+        return [] if self.pushed == 3 else [self.replies[one] for one in message_ids if one in self.replies][:1]
+
+
+def test_a_silent_site_is_asked_again_and_what_comes_late_answers_nothing_else(
+    site_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pet_pipeline.federated.fleet.POLL_S", 0.0)
+    grid = LossyGrid(site_files)
+    fleet = GridFleet(grid, again_s=0.2)
+    fleet.present()
+    plan = settings("roles=[prior]")
+    weights = task.shared(plan, task.start_weights(plan, "prior"))
+    (reply,) = fleet.ask({"site-a": Order("run-1", "train", 0, 0, plan, weights)}, 600.0)
+    assert isinstance(reply, Reply)
+    assert reply.order == "run-1/0/0/train"
+    assert grid.pushed == 4
+    legs = read_audit(site_files["site-a"].parent / "work" / "audit.jsonl")
+    assert [line["event"] for line in legs] == ["answered"] * 2
+    assert legs[0]["sent_sha256"] == legs[1]["sent_sha256"]
+    grid.silent_s = 0.3
+    (reply,) = fleet.ask({"site-a": Order("run-1", "evaluate", 0, 1, plan, weights)}, 600.0)
+    assert isinstance(reply, Reply)
+    assert reply.order == "run-1/0/1/evaluate"
+    assert grid.pushed == 5, "asked again before twice what the slowest took"
+
+
+def test_a_site_that_the_superlink_does_not_know_is_left_out_at_once(site_files: dict[str, Path]) -> None:
+    grid = LocalGrid(site_files)
+    grid.push_messages = lambda _messages: [None]  # type: ignore[method-assign]
+    fleet = GridFleet(grid)
+    fleet.present()
+    order = Order("run-1", "prepare", 0, 0, settings("roles=[prior]"))
+    assert list(fleet.ask({"site-a": order}, 600.0)) == [Failure("site-a", "the SuperLink takes no order for it")]
