@@ -211,8 +211,11 @@ def suv_between(low: float, high: float, case: Measured) -> BoolArray:
     return inside
 
 
-def covered(cases: Sequence[Measured], half_widths: dict[int, float]) -> str:
-    """Coverage of the intervals, bare and calibrated, for every stratum; voxels of a patient, then patients."""
+def covered(cases: Sequence[Measured], half_widths: dict[int, float], noisy: dict[int, float]) -> str:
+    """Coverage of the intervals, bare and calibrated, for every stratum; voxels of a patient, then patients.
+
+    `noisy`: the half widths of where the standard dose lies.
+    """
     strata: dict[str, Callable[[Measured], np.ndarray]] = {"body": lambda c: np.ones(c.predicted.size, bool)}
     for low, high in pairwise(SUV_BINS):
         strata[f"SUV {low:g} to {high:g}"] = partial(suv_between, low, high)
@@ -234,15 +237,14 @@ def covered(cases: Sequence[Measured], half_widths: dict[int, float]) -> str:
                     for c, m in chosen
                 ]
                 cells.append(mean_over_patients(values))
-        noisy = [
+        of_target = [
             mean_over_patients(
-                (c.participant, coverage((c.predicted - c.target)[m], half_widths[level] * c.deviation[m]))
-                for c, m in chosen
+                (c.participant, coverage((c.predicted - c.target)[m], noisy[level] * c.deviation[m])) for c, m in chosen
             )
             for level in (80, 95)
         ]
         n = len({case.participant for case, _ in chosen})
-        lines.append(f"| {name} | {n} | {' | '.join(cells)} | {', '.join(noisy)} |")
+        lines.append(f"| {name} | {n} | {' | '.join(cells)} | {', '.join(of_target)} |")
     return "\n".join(lines)
 
 
@@ -367,7 +369,8 @@ def report(single: Sequence[Measured], many: Sequence[Measured], paths: int, cal
     for name, group in groups.items():
         print(f"{name}, {len({case.participant for case in group})} patients, one path:\n")
         print(agreement(group), "\n")
-        print(covered(group, calibration.half_widths), "\n")
+        noisy = calibration.noisy_half_widths or calibration.half_widths
+        print(covered(group, calibration.half_widths, noisy), "\n")
         if calibration.region_half_widths is not None:
             print(regions_covered(group, calibration.region_half_widths), "\n")
         if calibration.figures:

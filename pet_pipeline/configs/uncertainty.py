@@ -56,9 +56,13 @@ class ErrorModel(Settings):
     )
     fitted_on: dict[str, Any] = Field(default_factory=dict, description="facts: participants, cases, doses, coverage")
 
+    @property
+    def _widths(self) -> tuple[dict[int, PositiveFloat] | None, ...]:
+        return self.half_widths, self.region_half_widths
+
     @model_validator(mode="after")
     def _known_levels(self) -> Self:
-        for widths in (self.half_widths, self.region_half_widths):
+        for widths in self._widths:
             if widths is not None and tuple(sorted(widths)) != LEVELS:
                 raise ValueError(f"half widths of {sorted(widths)} %: needed are {', '.join(map(str, LEVELS))}")
         return self
@@ -107,6 +111,9 @@ class Calibration(ErrorModel):
     paths: PositiveInt = Field(description="the number of paths it holds for")
     curves: dict[Sign, Curve] = Field(description="one a sign; those fitted by older versions have none of the noise")
     reference: Target = Field(description="what the error was taken against")
+    noisy_half_widths: dict[int, PositiveFloat] | None = Field(
+        None, description="as half_widths, of where a standard-dose image with its own noise lies; None: not measured"
+    )
     figures: dict[RegionKind, dict[Figure, FigureErrors]] = Field(
         default_factory=dict, description="the same of organs' and lesions' SUVmean, SUVmax and SUVpeak"
     )
@@ -115,6 +122,10 @@ class Calibration(ErrorModel):
     def _every_sign(self) -> Self:
         _refuse_other_signs({*self.curves, "noise"}, SIGNS)
         return self
+
+    @property
+    def _widths(self) -> tuple[dict[int, PositiveFloat] | None, ...]:
+        return (*super()._widths, self.noisy_half_widths)
 
     def holds_for(self, sampler: SamplerSettings, paths: int) -> bool:
         """Whether it was measured with this sampler and so many paths."""

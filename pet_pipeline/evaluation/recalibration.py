@@ -56,11 +56,13 @@ class Voxels:
         signs: what the result shows; the same ones in every participant, `spread` among them.
         error: predicted minus true.
         region: number of the region that a voxel is of, another one a case; 0: of none.
+        noisy_error: predicted minus an image with noise of its own; None: there is none.
     """
 
     signs: Mapping[Any, FloatArray]
     error: FloatArray
     region: IntArray
+    noisy_error: FloatArray | None = None
 
     @classmethod
     def of(cls, parts: Sequence["Voxels"]) -> "Voxels":
@@ -68,7 +70,13 @@ class Voxels:
         signs = {name: np.concatenate([part.signs[name] for part in parts]) for name in parts[0].signs}
         above = np.cumsum([0, *(int(part.region.max(initial=0)) for part in parts)])
         regions = [np.where(one.region > 0, one.region + first, 0) for one, first in zip(parts, above, strict=False)]
-        return cls(signs, np.concatenate([part.error for part in parts]), np.concatenate(regions))
+        noisy = [part.noisy_error for part in parts if part.noisy_error is not None]
+        return cls(
+            signs,
+            np.concatenate([part.error for part in parts]),
+            np.concatenate(regions),
+            np.concatenate(noisy) if len(noisy) == len(parts) else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Fit:
         curves: one a sign.
         half_widths: percent -> half width of a voxel's interval in deviations.
         region_half_widths: percent -> that of a region's mean, in multiples of its mean deviation; None: no region.
+        noisy_half_widths: percent -> that of a voxel of the noisy image; None: one has none.
         covered: share of a left-out participant's voxels in the 80 % interval: lowest, mean, highest.
     """
 
@@ -87,6 +96,7 @@ class Fit:
     curves: dict[str, Curve]
     half_widths: dict[int, float]
     region_half_widths: dict[int, float] | None
+    noisy_half_widths: dict[int, float] | None
     covered: tuple[float, float, float]
 
 
@@ -117,12 +127,15 @@ def fit(participants: Sequence[Voxels]) -> Fit:
     folds = min(FOLDS, len(participants))
     ratios: list[FloatArray] = []
     regions: list[FloatArray] = []
+    noisy: list[FloatArray] = []
     for fold in range(folds):
         learnt = _learnt(Voxels.of([one for i, one in enumerate(participants) if i % folds != fold]))
         for one in participants[fold::folds]:
             expected = deviation(one.signs, *learnt)
             ratios.append(np.abs(one.error) / expected)
             regions.append(_of_regions(one, expected))
+            if one.noisy_error is not None:
+                noisy.append(np.abs(one.noisy_error) / expected)
     size = _quantile(ratios, FITTED_LEVEL)
     gain = size / normal_half_width(FITTED_LEVEL)
     covered = [float(np.mean(one <= size)) for one in ratios]
@@ -133,6 +146,7 @@ def fit(participants: Sequence[Voxels]) -> Fit:
         curves=curves,
         half_widths=_half_widths(ratios, gain),
         region_half_widths=_half_widths(regions, gain) if judged else None,
+        noisy_half_widths=_half_widths(noisy, gain) if len(noisy) == len(participants) else None,
         covered=(min(covered), float(np.mean(covered)), max(covered)),
     )
 

@@ -116,11 +116,14 @@ def measure(translator: Translator, case: Case, options: TranslateOptions, refer
     scale = np.float32(made.normalisation["scale"] * made.normalisation["gain"])
     signs = {name: frame.inverse(made.uncertainty.signs[name], Unit.RELATIVE).data for name in SIGNS}
     error = (made.volume.data.ravel()[body] - truth.ravel()[body]) / scale
+    noisy = None
+    if reference == "noise_free" and case.target is not None:
+        noisy = (made.volume.data.ravel()[body] - _on_grid_of(volume, case, "target").ravel()[body]) / scale
     shown = {name: sign.ravel()[body] for name, sign in signs.items()}
     if case.labels is None:
-        return MeasuredCase(Voxels(shown, error, np.zeros(body.size, np.int64)), ())
+        return MeasuredCase(Voxels(shown, error, np.zeros(body.size, np.int64), noisy), ())
     labels, structures, _ = load_labels(case.labels, volume.geometry, Reading())
-    voxels = Voxels(shown, error, labels.ravel()[body].astype(np.int64))
+    voxels = Voxels(shown, error, labels.ravel()[body].astype(np.int64), noisy)
     spacing_mm = volume.geometry.spacing_mm
     seen = Seen(made.volume.data, volume.data, inside, labels, structures, spacing_mm)
     found = parts(labels, structures, margin_mm=MARGIN_MM, spacing_mm=spacing_mm)
@@ -233,6 +236,7 @@ def fitted(measured: Mapping[str, Sequence[Voxels]], cases: Sequence[Case]) -> d
         "curves": found.curves,
         "half_widths": found.half_widths,
         "region_half_widths": found.region_half_widths,
+        **({} if found.noisy_half_widths is None else {"noisy_half_widths": found.noisy_half_widths}),
         "fitted_on": _facts(found, cases),
     }
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -24,7 +25,9 @@ def cohort(tmp_path: Path) -> Path:
     cases = []
     for number, split in enumerate(("val", "val", "train")):
         paths = {}
-        for name, data in (("input", phantom_array(seed=number)), ("noise_free", 2.0 * phantom_array(seed=9))):
+        truth = 2.0 * phantom_array(seed=9)
+        noisy = truth * np.random.default_rng(number).gamma(1.0, 1.0, truth.shape)
+        for name, data in (("input", phantom_array(seed=number)), ("noise_free", truth), ("target", noisy)):
             image = nib.Nifti1Image(data.astype(np.float32), np.diag([*SPACING_MM, 1.0]))
             image.header.set_xyzt_units("mm")
             paths[name] = tmp_path / f"sub-{number}_{name}.nii.gz"
@@ -57,6 +60,8 @@ def test_a_calibrated_copy_is_written_and_used(
     assert (tiny_model / "model.yaml").read_bytes() == before
     calibration = json.loads(out)["calibration"]
     assert calibration["region_half_widths"] is None  # the cohort has no labels
+    wider = calibration["noisy_half_widths"]
+    assert all(wider[level] > 1.03 * width for level, width in calibration["half_widths"].items())
     facts = calibration["fitted_on"]
     assert (facts["participants"], facts["cases"], facts["doses_percent"]) == (2, 3, [5.0, 20.0])
     assert "Uncertainty" in (new / "card.md").read_text()
@@ -67,6 +72,7 @@ def test_a_calibrated_copy_is_written_and_used(
         assert pet_pipeline("translate", phantom_pet_file, "-o", output, "--model", model, "--uncertainty")[0] == 0
         sidecar = json.loads((output / "phantom_pet_acsd_std.json").read_text())
         assert sidecar["calibrated"] is (model == new)
+        assert ("standard_dose_half_widths_sd" in sidecar) is (model == new)
         spreads.append(nib.load(output / "phantom_pet_acsd_std.nii.gz").get_fdata())
     assert spreads[1][20, 14, 12] > 3.0 * spreads[0][20, 14, 12]  # the truth is far from what an untrained model says
 
@@ -154,6 +160,8 @@ def test_what_cannot_be_is_refused_before_any_work(
     code, _, err = pet_pipeline("calibrate", "--model", tiny_model, "--data", cohort, "--output", tmp_path / "full")
     assert code == 2
     assert "no model folder" in err
+    known = Manifest.load(cohort)
+    Manifest(known.root, tuple(replace(case, target=None) for case in known.cases)).save(cohort)
     code, _, err = pet_pipeline(
         "calibrate", "--model", tiny_model, "--data", cohort, "--output", tmp_path / "new", "--reference", "target"
     )

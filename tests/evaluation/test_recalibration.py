@@ -83,6 +83,33 @@ def test_the_mean_of_a_region_is_as_sure_as_its_errors_are_apart() -> None:
     assert fit(nowhere).region_half_widths is None
 
 
+def test_an_image_with_noise_of_its_own_lies_in_wider_intervals_of_the_same_map() -> None:
+    known = [noisy(participant(seed)) for seed in range(4)]
+    found, unseen = fit(known), noisy(participant(9))
+    assert found.half_widths == fit([participant(seed) for seed in range(4)]).half_widths
+    assert found.noisy_half_widths is not None
+    assert unseen.noisy_error is not None
+    expects = deviation(unseen.signs, found.level, found.curves)
+    for level, width in found.noisy_half_widths.items():
+        assert width == pytest.approx(2.0**0.5 * normal_half_width(level), rel=0.03)
+        assert np.mean(np.abs(unseen.noisy_error) <= width * expects) == pytest.approx(level / 100.0, abs=0.02)
+    assert fit([*known, participant(5)]).noisy_half_widths is None, "of one the noisy image is not known"
+
+
+def noisy(one: Voxels) -> Voxels:
+    """The same with an image that has as much noise as the result has error; two cases of one participant."""
+    noise = np.random.default_rng(one.error.size).normal(size=one.error.size) * expected(dict(one.signs))
+    half = one.error.size // 2
+    return Voxels.of(
+        [
+            Voxels(
+                {k: v[part] for k, v in one.signs.items()}, one.error[part], one.region[part], (one.error + noise)[part]
+            )
+            for part in (slice(half), slice(half, None))
+        ]
+    )
+
+
 def test_regions_of_several_cases_stay_apart() -> None:
     one, other = participant(0, count=50), participant(1, count=60)
     both = Voxels.of([one, other])

@@ -169,7 +169,7 @@ def test_a_calibration_that_makes_no_sense_is_refused(translator: Translator) ->
         Curve(places=(1.0, 2.0), factors=(1.0,))
     with pytest.raises(ValueError, match="needed are activity, spread, edge, condition"):
         calibrating(translator, curves={"spread": FLAT})
-    for widths in ("half_widths", "region_half_widths"):
+    for widths in ("half_widths", "region_half_widths", "noisy_half_widths"):
         with pytest.raises(ValueError, match="50, 80, 95"):
             calibrating(translator, **{widths: {80: 1.3}})
 
