@@ -12,10 +12,13 @@ from pet_pipeline.configs.schema import SamplerSettings, Target
 LEVELS = (50, 80, 95)
 """Intervals, percent, whose coverage is fitted and reported."""
 
-Sign = Literal["activity", "spread", "edge", "condition", "noise"]
+Sign = Literal["activity", "spread", "edge", "condition", "noise", "contrast", "input_contrast"]
 """What a translation shows of its own error: `inference.uncertainty.signs_of` takes them."""
 
 SIGNS: tuple[Sign, ...] = get_args(Sign)
+
+LATER_SIGNS: tuple[Sign, ...] = ("noise", "contrast", "input_contrast")
+"""Signs of which calibrations of older versions have no curve."""
 
 WHOLE_CASE: tuple[Sign, ...] = ("noise",)
 """Signs that are one number a case, of which there are as many as cases and not as voxels."""
@@ -109,7 +112,7 @@ class Calibration(ErrorModel):
 
     sampler: SamplerSettings = Field(description="the sampler it holds for")
     paths: PositiveInt = Field(description="the number of paths it holds for")
-    curves: dict[Sign, Curve] = Field(description="one a sign; those fitted by older versions have none of the noise")
+    curves: dict[Sign, Curve] = Field(description="one a sign; those of older versions lack `LATER_SIGNS`")
     reference: Target = Field(description="what the error was taken against")
     noisy_half_widths: dict[int, PositiveFloat] | None = Field(
         None, description="as half_widths, of where a standard-dose image with its own noise lies; None: not measured"
@@ -120,7 +123,7 @@ class Calibration(ErrorModel):
 
     @model_validator(mode="after")
     def _every_sign(self) -> Self:
-        _refuse_other_signs({*self.curves, "noise"}, SIGNS)
+        _refuse_other_signs({*self.curves, *LATER_SIGNS}, SIGNS)
         return self
 
     @property

@@ -42,6 +42,12 @@ class UnusualSettings(Settings):
     uptake_optimiser: OptimiserSettings = OptimiserSettings(
         steps=1500, batch=16, learning_rate=2e-3, warmup_steps=200, weight_decay=5e-2, ema=0.99
     )
+    judge_optimiser: OptimiserSettings = OptimiserSettings(
+        steps=4000, batch=128, learning_rate=2e-3, warmup_steps=200, weight_decay=5e-2, ema=0.99
+    )
+    judge_examples: PositiveInt = Field(
+        20_000, description="sketches in which organs are found, for what judges uptake"
+    )
     least_participants: PositiveInt = Field(
         20, description="of the training split; of fewer, limits would be of those alone, and nothing is taught"
     )

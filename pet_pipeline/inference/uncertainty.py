@@ -23,6 +23,13 @@ POOLING_MM = 5.0
 variance badly. On a simulated patient it raised the partial rank correlation with the error from 0.17 to 0.22."""
 
 
+CONTRAST_MM = (4.0, 16.0)
+"""Standard deviations of the Gaussians that take what is at a place and what is around it."""
+
+LEAST_AROUND = 0.05
+"""Least value around a place by which a contrast is divided, in multiples of the scale."""
+
+
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
     """How sure a translation is.
@@ -132,14 +139,27 @@ def signs_of(
         scale: of the target, in the unit of the result.
         spacing_mm: of the grid.
     """
-    steepness = np.sqrt(sum(np.square(along) for along in np.gradient(activity / scale, *spacing_mm)))
+    relative = activity / np.float32(scale)
+    steepness = np.sqrt(sum(np.square(along) for along in np.gradient(relative, *spacing_mm)))
     return {
-        "activity": activity / np.float32(scale),
+        "activity": relative,
         "spread": spread / np.float32(scale),
         "edge": (POOLING_MM * steepness).astype(np.float32),
         "condition": ndimage.gaussian_filter(condition, [POOLING_MM / s for s in spacing_mm], mode="nearest"),
         "noise": np.full(activity.shape, noise_level, np.float32),
+        "contrast": contrast(relative, spacing_mm),
+        "input_contrast": contrast(condition, spacing_mm),
     }
+
+
+def contrast(values: Float32Array, spacing_mm: tuple[float, float, float]) -> Float32Array:
+    """By how much each place is hotter than what is around it, in multiples of that; 0 where it is colder (x, y, z).
+
+    The input still shows lesions that the result has flattened.
+    """
+    there, around = (ndimage.gaussian_filter(values, [mm / s for s in spacing_mm], truncate=3.0) for mm in CONTRAST_MM)
+    found: Float32Array = np.maximum((there - around) / np.maximum(around, np.float32(LEAST_AROUND)), np.float32(0.0))
+    return found
 
 
 def calibrated_deviation(

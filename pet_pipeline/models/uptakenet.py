@@ -36,13 +36,36 @@ class Looked(NamedTuple):
         organs: logits of each organ, and last of none, in the cells of the bodies (cells, organs + 1).
         body: where those cells are (B, x, y, z).
         measured: of the organs found.
-        odds: log-odds of uptake elsewhere against usual uptake (B,).
     """
 
     organs: Tensor
     body: Tensor
     measured: Measured
-    odds: Tensor
+
+
+class Judge(nn.Module):
+    """Says from what was measured of the organs whether they take up what is usual.
+
+    Args:
+        organs: their number.
+        hidden: width.
+        dropout: while it is taught.
+    """
+
+    def __init__(self, organs: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(3 * organs, hidden), nn.Linear(hidden, hidden)])
+        self.out = nn.Linear(hidden, 1)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, measured: Measured) -> Tensor:
+        """Log-odds of uptake elsewhere against usual uptake (B,)."""
+        activity, in_view, size = measured
+        h = torch.cat([activity.clamp_min(_LEAST_ACTIVITY).log() * in_view, in_view, 0.3 * size.log1p()], dim=1)
+        for layer in self.layers:
+            h = self.drop(F.relu(layer(h)))
+        odds: Tensor = self.out(h)[:, 0].float()
+        return odds
 
 
 class UptakeNet(nn.Module):
@@ -50,7 +73,8 @@ class UptakeNet(nn.Module):
 
     The judge cannot look at the picture itself: it gets, for each organ, the logarithm of the activity over the body's
     median where the U-Net sees the organ, whether it is in view, and how large. So it has one question to answer, and
-    an organ that is cold is told as well as one that is hot.
+    an organ that is cold is told as well as one that is hot. It is taught on its own, when the U-Net has learnt: by then
+    an example costs nothing, and it needs many more of them.
 
     Args:
         settings: widths, and the organs that it finds.
@@ -71,11 +95,7 @@ class UptakeNet(nn.Module):
             for before, after in ((third + second, second), (second + first, first))
         )
         self.organ = nn.Linear(first, organs + 1)
-        self.judge = nn.ModuleList(
-            nn.Linear(before, after)
-            for before, after in ((3 * organs, settings.hidden), (settings.hidden, settings.hidden))
-        )
-        self.out = nn.Linear(settings.hidden, 1)
+        self.judge = Judge(organs, settings.hidden, settings.dropout)
         self.drop = nn.Dropout(settings.dropout)
         to_channels_last(self)
 
@@ -83,19 +103,14 @@ class UptakeNet(nn.Module):
         """What is seen in sketches: activity and share of body (B, 2, x, y, z), zero beyond the body."""
         body = sketch[:, 1] > 0.0
         found = self.organ(self.drop(self._features(sketch).permute(0, 2, 3, 4, 1)[body])).float()
-        measured = self.measured(sketch, body, found.detach().softmax(dim=1))
-        return Looked(found, body, measured, self.odds(measured))
+        return Looked(found, body, self._measured(sketch, body, found.softmax(dim=1)))
 
-    def odds(self, measured: Measured) -> Tensor:
-        """Log-odds of uptake elsewhere against usual uptake (B,), of what was measured of the organs."""
-        activity, in_view, size = measured
-        h = torch.cat([activity.clamp_min(_LEAST_ACTIVITY).log() * in_view, in_view, 0.3 * size.log1p()], dim=1)
-        for number, layer in enumerate(self.judge):
-            h = F.relu(layer(self.drop(h) if number else h))
-        odds: Tensor = self.out(self.drop(h))[:, 0].float()
+    def odds(self, sketch: Tensor) -> Tensor:
+        """Log-odds of uptake elsewhere against usual uptake (B,), of sketches (B, 2, x, y, z)."""
+        odds: Tensor = self.judge(self(sketch).measured)
         return odds
 
-    def measured(self, sketch: Tensor, body: Tensor, parts: Tensor) -> Measured:
+    def _measured(self, sketch: Tensor, body: Tensor, parts: Tensor) -> Measured:
         """What organs take up where it is known which of them is where.
 
         Args:

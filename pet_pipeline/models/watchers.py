@@ -40,7 +40,7 @@ class Watchers:
         batch = sketch.unsqueeze(0)
         told = dict(zip(self.sketch.settings.kinds, self.sketch(batch)[0].tolist(), strict=True))
         if self.uptake is not None:
-            told[_UPTAKE] = float(self.uptake(batch).odds)
+            told[_UPTAKE] = float(self.uptake.odds(batch))
         return told
 
     @torch.no_grad()

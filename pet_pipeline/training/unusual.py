@@ -25,7 +25,7 @@ from pet_pipeline.configs.unusual import KINDS, TURNED, Kind, SketchNetSettings,
 from pet_pipeline.data.manifest import Manifest
 from pet_pipeline.models.devices import choose
 from pet_pipeline.models.sketchnet import SketchNet
-from pet_pipeline.models.uptakenet import UptakeNet
+from pet_pipeline.models.uptakenet import Judge, UptakeNet
 from pet_pipeline.models.watchers import Watchers
 from pet_pipeline.models.weights import ModelFolder, watchers, with_unusual
 from pet_pipeline.seeding import generator
@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 
 SIMPLE_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "other_uptake")
 """What is told by how the whole sketch looks; uptake is told organ by organ."""
+
+USUAL_FACTOR = 1.6
+"""By which organs' uptake may differ where it is of how a body lies and of its correction, so that it is no hint."""
 
 OUTER_PERCENTILES, LEAST_SEEN = (1.0, 99.0), 10
 """Of an organ's activity in usual sketches, and in how many of them it must be in view for a range to be told."""
@@ -143,8 +146,17 @@ def _uptake_network(
     network = fresh("uptakenet", UptakeNetSettings(organs=organs).model_dump(), settings.seed, "uptake")
     identity = {**settings.model_dump(mode="json"), "organs": organs, "participants": len(labelled)}
     examples = partial(uptake.draw, labelled, organs, settings)
-    taught = _taught("uptake", network, settings.uptake_optimiser, examples, uptake.loss, identity, folder, progress)
+    objective = partial(uptake.naming_loss, weights=uptake.weights_of(labelled, organs))
+    taught = _taught("uptake", network, settings.uptake_optimiser, examples, objective, identity, folder, progress)
     assert isinstance(taught, UptakeNet)
+    with progress("unusual inputs: organs found", settings.judge_examples) as tick:
+        found = uptake.judged(taught, labelled, settings, tick)
+    optimiser, draw_judged = settings.judge_optimiser, partial(uptake.draw_judged, found, settings)
+    assert isinstance(network, UptakeNet)
+    beside = folder.with_name("judge")
+    judge = _taught("judge", network.judge, optimiser, draw_judged, uptake.judging_loss, identity, beside, progress)
+    assert isinstance(judge, Judge)
+    taught.judge = judge
     return taught
 
 
@@ -192,7 +204,7 @@ def example(one: Sketched, kind: Kind | None, rng: np.random.Generator) -> Float
     if kind == "other_correction":
         assert one.other is not None
         shown = one.other
-    activity = uptake.scaled(shown, uptake.usual_factors(len(shown.organs), rng))
+    activity = uptake.scaled(shown, uptake.usual_factors(len(shown.organs), USUAL_FACTOR, rng))
     made = varied(activity, shown.body, rng)
     return np.flip(made, TURNED[kind]) if kind is not None and kind in TURNED else made
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_pet import SHAPE, phantom_array
 
-from pet_pipeline.configs.uncertainty import SIGNS, Calibration, Curve
+from pet_pipeline.configs.uncertainty import LATER_SIGNS, SIGNS, Calibration, Curve
 from pet_pipeline.data.volume import Volume
 from pet_pipeline.diffusion.multipath import Paths
 from pet_pipeline.errors import UsageError
@@ -22,7 +22,7 @@ from pet_pipeline.inference.jobs import collect
 from pet_pipeline.inference.options import InputOptions, TranslateOptions
 from pet_pipeline.inference.translating import TranslateWork
 from pet_pipeline.inference.translator import Translator
-from pet_pipeline.inference.uncertainty import LABEL, POOLING_MM, pooled_deviation, signs_of
+from pet_pipeline.inference.uncertainty import CONTRAST_MM, LABEL, POOLING_MM, contrast, pooled_deviation, signs_of
 from pet_pipeline.models.weights import ModelFolder
 from pet_pipeline.units import Unit
 
@@ -155,6 +155,23 @@ def test_signs_are_multiples_of_the_scale_and_an_edge_is_steep() -> None:
     np.testing.assert_allclose(signs["edge"][:, 3, 4][[5, 19, 20, 35]], [0.0, 1.5, 1.5, 0.0])  # over 5 mm, mean of two
 
 
+def test_contrast_is_what_stands_out_of_its_surroundings_and_has_no_unit() -> None:
+    spacing = (5.0, 2.5, 2.5)
+    x, y, z = np.meshgrid(
+        *((np.arange(n) - n // 2) * s for n, s in zip((31, 61, 61), spacing, strict=True)), indexing="ij"
+    )
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    for spread, hotter in ((8.0, True), (60.0, False)):
+        blob = (1.0 + 2.0 * np.exp(-0.5 * (radius / spread) ** 2)).astype(np.float32)
+        found = contrast(blob, spacing)
+        there, around = ((1.0 + 2.0 * (spread**2 / (spread**2 + mm**2)) ** 1.5) for mm in CONTRAST_MM)
+        assert found[15, 30, 30] == pytest.approx(there / around - 1.0, abs=0.02)
+        assert bool(found[15, 30, 30] > 0.3) is hotter
+        np.testing.assert_allclose(contrast(3.0 * blob, spacing), found, rtol=1e-3, atol=1e-5)
+    assert contrast(np.full((9, 9, 9), 2.0, np.float32), spacing).max() < 1e-5
+    assert contrast(1.0 / blob, spacing).min() == 0.0
+
+
 def test_what_has_no_spread_is_refused(translator: Translator, volume: Volume) -> None:
     with pytest.raises(UsageError, match="--paths 2"):
         translator.translate(volume, TranslateOptions(uncertainty=True, views=("axial",)))
@@ -169,6 +186,8 @@ def test_a_calibration_that_makes_no_sense_is_refused(translator: Translator) ->
         Curve(places=(1.0, 2.0), factors=(1.0,))
     with pytest.raises(ValueError, match="needed are activity, spread, edge, condition"):
         calibrating(translator, curves={"spread": FLAT})
+    older = dict.fromkeys(set(SIGNS) - set(LATER_SIGNS), FLAT)
+    assert calibrating(translator, curves=older).model.description.calibration is not None
     for widths in ("half_widths", "region_half_widths", "noisy_half_widths"):
         with pytest.raises(ValueError, match="50, 80, 95"):
             calibrating(translator, **{widths: {80: 1.3}})

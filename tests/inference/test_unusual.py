@@ -26,7 +26,9 @@ from pet_pipeline.training.unusual import teach
 # Room is needed: rounding differs from processor to processor, and so does what is learnt.
 SETTINGS = UnusualSettings(
     optimiser=OptimiserSettings(steps=240, batch=12, learning_rate=4e-3, warmup_steps=10, ema=0.9),
-    uptake_optimiser=OptimiserSettings(steps=240, batch=12, learning_rate=4e-3, warmup_steps=10, ema=0.9),
+    uptake_optimiser=OptimiserSettings(steps=200, batch=12, learning_rate=4e-3, warmup_steps=10, ema=0.9),
+    judge_optimiser=OptimiserSettings(steps=500, batch=64, learning_rate=4e-3, warmup_steps=10, ema=0.9),
+    judge_examples=1500,
     least_participants=6,
     seed=1,
 )

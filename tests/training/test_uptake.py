@@ -2,10 +2,27 @@
 
 import numpy as np
 import pytest
+import torch
 
 from pet_pipeline.configs.phantom import STANDARD_UPTAKE
+from pet_pipeline.configs.unusual import UnusualSettings, UptakeNetSettings
+from pet_pipeline.models.uptakenet import UptakeNet
 from pet_pipeline.training.sketches import Shown, Sketched, varied
-from pet_pipeline.training.uptake import ANY_TRACER, TRACERS, of_tracer, organs_to_find, redrawn, scaled, shares
+from pet_pipeline.training.uptake import (
+    ANY_TRACER,
+    MOST_WEIGHT,
+    TRACERS,
+    draw,
+    draw_judged,
+    judged,
+    judging_loss,
+    of_tracer,
+    organs_to_find,
+    redrawn,
+    scaled,
+    shares,
+    weights_of,
+)
 
 SHAPE = (3, 2, 4)
 
@@ -66,6 +83,48 @@ def test_shares_of_a_varied_example_stay_shares() -> None:
     np.testing.assert_allclose(sum(parts), body.body)
     made = varied(body.activity, body.body, np.random.default_rng(0), *parts)
     np.testing.assert_allclose(made[2:].sum(axis=0), made[1], atol=1e-6)
+
+
+def test_parts_of_an_organ_are_found_together_and_get_its_uptake() -> None:
+    body = shown(brain=0.25, white_matter=0.25, muscle=0.5)
+    np.testing.assert_allclose(shares(body, ["brain"])[0], 0.5)
+    people = [Sketched((shown(white_matter=0.5, muscle=0.5),), None, {})] * 9
+    assert organs_to_find(people) == ("brain", "muscle")
+    uptake = {"brain": 9.0, "white_matter": 3.0, "muscle": float(np.mean(STANDARD_UPTAKE["muscle"]))}
+    made = of_tracer(body, uptake, {"brain": (0.1, 0.1), "muscle": (0.7, 0.7)}, np.random.default_rng(0))
+    np.testing.assert_allclose(made, 2.0 * (0.5 * 0.1 + 0.5 * 0.7) / (0.25 * 9.0 + 0.25 * 3.0 + 0.5 * 0.7), rtol=2e-2)
+
+
+def test_a_rare_organ_weighs_more_but_not_without_bound() -> None:
+    people = [Sketched((shown(liver=0.0625, muscle=0.9375, tonsils=1e-9),), None, {})]
+    liver, muscle, tonsils, _ = weights_of(people, ["liver", "muscle", "tonsils"]).tolist()
+    assert liver == pytest.approx(muscle * 15.0**0.5)
+    assert tonsils == MOST_WEIGHT
+
+
+def test_the_judge_learns_from_what_the_network_finds_in_examples_that_it_was_not_shown() -> None:
+    people = [Sketched((shown(liver=0.5, muscle=0.5),), None, {"liver": 2.0, "muscle": 0.7})]
+    settings = UnusualSettings(judge_examples=64)
+    settings = settings.model_copy(
+        update={"uptake_optimiser": settings.uptake_optimiser.model_copy(update={"steps": 7, "batch": 8})}
+    )
+    network = UptakeNet(UptakeNetSettings(widths=(2, 2, 2), hidden=4, organs=("liver", "muscle"))).eval()
+    steps: list[int] = []
+    found = judged(network, people, settings, steps.append)
+    assert steps == [8] * 8
+    assert found["activity"].shape == found["in_view"].shape == found["size"].shape == (64, 2)
+    assert 16 < found["unusual"].sum() < 48
+    first = draw(people, ("liver", "muscle"), settings, 7, range(8))
+    torch.testing.assert_close(network(first["sketch"]).measured.activity, found["activity"][:8])
+    again, other = (draw_judged(found, settings, step, range(5)) for step in (3, 4))
+    torch.testing.assert_close(again["activity"], draw_judged(found, settings, 3, range(5))["activity"])
+    assert (again["activity"] != other["activity"]).any()
+    with torch.no_grad():
+        network.judge.out.weight.zero_()
+        network.judge.out.bias.fill_(30.0)
+    even = {**found, "unusual": torch.ones(64)}
+    assert judging_loss(network.judge, even) < 1e-6
+    assert judging_loss(network.judge, {**even, "unusual": torch.zeros(64)}) > 20.0
 
 
 def test_only_organs_that_are_labelled_often_are_looked_for() -> None:
