@@ -43,7 +43,7 @@ class UnusualSettings(Settings):
         steps=1500, batch=16, learning_rate=2e-3, warmup_steps=200, weight_decay=5e-2, ema=0.99
     )
     judge_optimiser: OptimiserSettings = OptimiserSettings(
-        steps=4000, batch=128, learning_rate=2e-3, warmup_steps=200, weight_decay=5e-2, ema=0.99
+        steps=8000, batch=128, learning_rate=2e-3, warmup_steps=200, weight_decay=5e-2, ema=0.99
     )
     judge_examples: PositiveInt = Field(
         20_000, description="sketches in which organs are found, for what judges uptake"

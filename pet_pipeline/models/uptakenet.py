@@ -73,8 +73,8 @@ class UptakeNet(nn.Module):
 
     The judge cannot look at the picture itself: it gets, for each organ, the logarithm of the activity over the body's
     median where the U-Net sees the organ, whether it is in view, and how large. So it has one question to answer, and
-    an organ that is cold is told as well as one that is hot. It is taught on its own, when the U-Net has learnt: by then
-    an example costs nothing, and it needs many more of them.
+    an organ that is cold is told as well as one that is hot. It is taught on its own when the U-Net has learnt, for by
+    then an example costs nothing, and it needs many more of them.
 
     Args:
         settings: widths, and the organs that it finds.

@@ -342,14 +342,20 @@ def draw(
 def judged(
     network: UptakeNet, people: Sequence[Sketched], settings: UnusualSettings, tick: Callable[[int], None]
 ) -> dict[str, Tensor]:
-    """What a network that has learnt to name organs measures in examples that it was not shown, and `unusual` (N,)."""
+    """What a network that has learnt to name organs measures in examples that it was not shown, and `unusual` (N,).
+
+    Each example is measured as it is and with dropout: in bodies that it has learnt from, the network is surer of the
+    organs than in others.
+    """
     batch = settings.uptake_optimiser.batch
     found: list[dict[str, Tensor]] = []
     for step in range(-(-settings.judge_examples // batch)):
         example = draw(people, (), settings, settings.uptake_optimiser.steps + step, range(batch))
-        measured = network(example["sketch"]).measured
-        found.append({**measured._asdict(), "unusual": example["unusual"]})
+        for dropout in (False, True):
+            measured = network.train(dropout)(example["sketch"]).measured
+            found.append({**measured._asdict(), "unusual": example["unusual"]})
         tick(batch)
+    network.eval()
     return {name: torch.cat([one[name] for one in found]) for name in found[0]}
 
 

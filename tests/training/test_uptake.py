@@ -112,19 +112,21 @@ def test_the_judge_learns_from_what_the_network_finds_in_examples_that_it_was_no
     steps: list[int] = []
     found = judged(network, people, settings, steps.append)
     assert steps == [8] * 8
-    assert found["activity"].shape == found["in_view"].shape == found["size"].shape == (64, 2)
-    assert 16 < found["unusual"].sum() < 48
+    assert found["activity"].shape == found["in_view"].shape == found["size"].shape == (128, 2)
+    assert 32 < found["unusual"].sum() < 96
     first = draw(people, ("liver", "muscle"), settings, 7, range(8))
     torch.testing.assert_close(network(first["sketch"]).measured.activity, found["activity"][:8])
+    assert (found["activity"][8:16] != found["activity"][:8]).any(), "no dropout"
+    assert not network.training
     again, other = (draw_judged(found, settings, step, range(5)) for step in (3, 4))
     torch.testing.assert_close(again["activity"], draw_judged(found, settings, 3, range(5))["activity"])
     assert (again["activity"] != other["activity"]).any()
     with torch.no_grad():
         network.judge.out.weight.zero_()
         network.judge.out.bias.fill_(30.0)
-    even = {**found, "unusual": torch.ones(64)}
+    even = {**found, "unusual": torch.ones(128)}
     assert judging_loss(network.judge, even) < 1e-6
-    assert judging_loss(network.judge, {**even, "unusual": torch.zeros(64)}) > 20.0
+    assert judging_loss(network.judge, {**even, "unusual": torch.zeros(128)}) > 20.0
 
 
 def test_only_organs_that_are_labelled_often_are_looked_for() -> None:
