@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pet_pipeline.configs.phantom import STANDARD_UPTAKE
 from pet_pipeline.configs.unusual import UnusualSettings
 from pet_pipeline.models.uptakenet import Measured, UptakeNet
-from pet_pipeline.seeding import generator
+from pet_pipeline.seeding import derive_seed, generator
 from pet_pipeline.training.loop import Batch
 from pet_pipeline.training.sketches import Shown, Sketched, padded, varied
 from pet_pipeline.types import Float32Array
@@ -349,12 +349,14 @@ def judged(
     """
     batch = settings.uptake_optimiser.batch
     found: list[dict[str, Tensor]] = []
-    for step in range(-(-settings.judge_examples // batch)):
-        example = draw(people, (), settings, settings.uptake_optimiser.steps + step, range(batch))
-        for dropout in (False, True):
-            measured = network.train(dropout)(example["sketch"]).measured
-            found.append({**measured._asdict(), "unusual": example["unusual"]})
-        tick(batch)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(settings.seed, "judge", "dropout"))
+        for step in range(-(-settings.judge_examples // batch)):
+            example = draw(people, (), settings, settings.uptake_optimiser.steps + step, range(batch))
+            for dropout in (False, True):
+                measured = network.train(dropout)(example["sketch"]).measured
+                found.append({**measured._asdict(), "unusual": example["unusual"]})
+            tick(batch)
     network.eval()
     return {name: torch.cat([one[name] for one in found]) for name in found[0]}
 

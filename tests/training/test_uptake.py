@@ -118,6 +118,7 @@ def test_the_judge_learns_from_what_the_network_finds_in_examples_that_it_was_no
     torch.testing.assert_close(network(first["sketch"]).measured.activity, found["activity"][:8])
     assert (found["activity"][8:16] != found["activity"][:8]).any(), "no dropout"
     assert not network.training
+    torch.testing.assert_close(judged(network, people, settings, steps.append), found)
     again, other = (draw_judged(found, settings, step, range(5)) for step in (3, 4))
     torch.testing.assert_close(again["activity"], draw_judged(found, settings, 3, range(5))["activity"])
     assert (again["activity"] != other["activity"]).any()
