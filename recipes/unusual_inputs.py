@@ -6,8 +6,8 @@ What `pet-pipeline train` does at its end, for a model that is trained already. 
 they are taught from many bodies in thick slices, the preset `cohort-sketches` (simulated, or found finished; --data
 takes another cohort): the train split is learnt from, the val split sets the limits. With --uptake-alone the network
 for how a body lies stays as it is. With --seen, the cohort that the model was trained on, the ranges of what is plain
-about its inputs are measured again, too; with --ranges-alone nothing else is. An hour and a half on two cores; the ranges
-alone a minute.
+about its inputs are measured again, too; with --ranges-alone nothing else is. An hour and a half on two cores, the
+ranges alone a minute.
 """
 
 import argparse
