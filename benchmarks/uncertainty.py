@@ -5,7 +5,7 @@
 Measures a calibrated model on the test cohorts (`benchmarks/quality.py` simulates them): one path with the views'
 disagreement on all of them, several paths on a few. Every translation is kept in the output folder, so a run goes on
 where it stopped; `--seconds` stops it after a while, `--shard i/n` measures a part and prints nothing. Prints Markdown,
-also when not all is measured: it says of how many patients each figure is.
+also when not all is measured: it says of how many patients each figure is. `--cost 12` times the map alone.
 """
 
 import argparse
@@ -331,6 +331,7 @@ def main() -> None:
     parser.add_argument("--doses", type=float, nargs="+", default=[5.0, 100.0], help="percent")
     parser.add_argument("--many", type=int, default=8, help="paths that are compared with one")
     parser.add_argument("--many-cases", type=int, default=20, help="cases on which they are")
+    parser.add_argument("--cost", type=int, default=0, help="only time so many pairs of translations, with and without")
     parser.add_argument("--seconds", type=float, default=np.inf, help="measure no new case after so long")
     parser.add_argument("--shard", type=Shard.parse, default=WHOLE, help="i/n: measure a part of the cases")
     arguments = parser.parse_args()
@@ -351,6 +352,9 @@ def main() -> None:
         ]
 
     every = interleaved(arguments.cohorts, arguments.tests, arguments.patients)
+    if arguments.cost:
+        print(cost(translator, every[0][1], arguments.cost))
+        return
     test = [(name, case) for name, case in every if case.dose in arguments.doses]
     single = measured(test, 1)
     low = [(name, case) for name, case in test if name == TEST[0] and case.dose < 100.0][: arguments.many_cases]
@@ -358,6 +362,28 @@ def main() -> None:
     if arguments.shard == WHOLE:
         report(single, many, arguments.many, calibration)
     print(f"{time.monotonic() - start:.0f} s")
+
+
+def cost(translator: Translator, case: Case, pairs: int) -> str:
+    """What the one-path map adds to a translation, its sums in the sampler included; which comes first takes turns."""
+    volume = read(getattr(case, translator.model.description.condition))[0].canonical()
+
+    def seconds(uncertainty: bool) -> float:
+        start = time.process_time()
+        translator.translate(volume, TranslateOptions(uncertainty=uncertainty), case.case_id)
+        return time.process_time() - start
+
+    seconds(True)  # the first call of a process takes longer
+    taken = []
+    for number in range(pairs):
+        order = (True, False) if number % 2 else (False, True)
+        taken.append({uncertainty: seconds(uncertainty) for uncertainty in order})
+    ratios = np.array([pair[True] / pair[False] - 1.0 for pair in taken])
+    low, high = np.percentile(ratios, [25, 75])
+    plain = np.median([pair[False] for pair in taken])
+    return (
+        f"{case.case_id}: {plain:.2f} s, with the map {np.median(ratios):+.1%} [{low:+.1%}, {high:+.1%}], {pairs} pairs"
+    )
 
 
 def report(single: Sequence[Measured], many: Sequence[Measured], paths: int, calibration: Calibration) -> None:
