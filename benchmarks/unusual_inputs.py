@@ -39,7 +39,7 @@ from pet_pipeline.physics.attenuation import hu_from_mu
 from pet_pipeline.seeding import generator
 from pet_pipeline.simulation.cohort import simulate_cohort
 from pet_pipeline.training.sketches import cuts, participants, sketched
-from pet_pipeline.training.uptake import TRACERS, of_tracer
+from pet_pipeline.training.tracers import TRACERS, of_tracer
 from pet_pipeline.types import Float32Array
 
 Uptake = dict[str, tuple[float, float]]

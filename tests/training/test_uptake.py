@@ -8,15 +8,13 @@ from pet_pipeline.configs.phantom import STANDARD_UPTAKE
 from pet_pipeline.configs.unusual import UnusualSettings, UptakeNetSettings
 from pet_pipeline.models.uptakenet import UptakeNet
 from pet_pipeline.training.sketches import Shown, Sketched, varied
+from pet_pipeline.training.tracers import ANY_TRACER, TRACERS, of_tracer
 from pet_pipeline.training.uptake import (
-    ANY_TRACER,
     MOST_WEIGHT,
-    TRACERS,
     draw,
     draw_judged,
     judged,
     judging_loss,
-    of_tracer,
     organs_to_find,
     redrawn,
     scaled,
