@@ -57,15 +57,14 @@ class ErrorModel(Settings):
     region_half_widths: dict[int, PositiveFloat] | None = Field(
         None, description="the same of a region's mean, in multiples of its mean deviation; None: no labels"
     )
+    noisy_half_widths: dict[int, PositiveFloat] | None = Field(
+        None, description="as half_widths, of where a standard-dose image with its own noise lies; None: not measured"
+    )
     fitted_on: dict[str, Any] = Field(default_factory=dict, description="facts: participants, cases, doses, coverage")
-
-    @property
-    def _widths(self) -> tuple[dict[int, PositiveFloat] | None, ...]:
-        return self.half_widths, self.region_half_widths
 
     @model_validator(mode="after")
     def _known_levels(self) -> Self:
-        for widths in self._widths:
+        for widths in (self.half_widths, self.region_half_widths, self.noisy_half_widths):
             if widths is not None and tuple(sorted(widths)) != LEVELS:
                 raise ValueError(f"half widths of {sorted(widths)} %: needed are {', '.join(map(str, LEVELS))}")
         return self
@@ -114,9 +113,6 @@ class Calibration(ErrorModel):
     paths: PositiveInt = Field(description="the number of paths it holds for")
     curves: dict[Sign, Curve] = Field(description="one a sign; those of older versions lack `LATER_SIGNS`")
     reference: Target = Field(description="what the error was taken against")
-    noisy_half_widths: dict[int, PositiveFloat] | None = Field(
-        None, description="as half_widths, of where a standard-dose image with its own noise lies; None: not measured"
-    )
     figures: dict[RegionKind, dict[Figure, FigureErrors]] = Field(
         default_factory=dict, description="the same of organs' and lesions' SUVmean, SUVmax and SUVpeak"
     )
@@ -125,10 +121,6 @@ class Calibration(ErrorModel):
     def _every_sign(self) -> Self:
         _refuse_other_signs({*self.curves, *LATER_SIGNS}, SIGNS)
         return self
-
-    @property
-    def _widths(self) -> tuple[dict[int, PositiveFloat] | None, ...]:
-        return (*super()._widths, self.noisy_half_widths)
 
     def holds_for(self, sampler: SamplerSettings, paths: int) -> bool:
         """Whether it was measured with this sampler and so many paths."""

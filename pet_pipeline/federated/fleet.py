@@ -104,7 +104,7 @@ class GridFleet:
         message = Message(self._record(site, asked.order), self._node_of[site], MESSAGE_TYPE, ttl=ttl_s)
         try:
             sent = [one for one in self.grid.push_messages([message]) if one]
-        except httpx.HTTPError as error:
+        except httpx.TransportError as error:
             log.warning("the SuperLink does not answer: %s", error)
             return True
         if asked.ids:

@@ -236,7 +236,7 @@ def fitted(measured: Mapping[str, Sequence[Voxels]], cases: Sequence[Case]) -> d
         "curves": found.curves,
         "half_widths": found.half_widths,
         "region_half_widths": found.region_half_widths,
-        **({} if found.noisy_half_widths is None else {"noisy_half_widths": found.noisy_half_widths}),
+        "noisy_half_widths": found.noisy_half_widths,
         "fitted_on": _facts(found, cases),
     }
 

@@ -73,7 +73,7 @@ def interval_widths(calibration: ErrorModel) -> dict[str, dict[str, float]]:
     kinds = {
         "interval_half_widths_sd": calibration.half_widths,
         "region_mean_half_widths_sd": calibration.region_half_widths,
-        "standard_dose_half_widths_sd": calibration.noisy_half_widths if isinstance(calibration, Calibration) else None,
+        "standard_dose_half_widths_sd": calibration.noisy_half_widths,
     }
     return {name: {f"{level} %": width for level, width in known.items()} for name, known in kinds.items() if known}
 
